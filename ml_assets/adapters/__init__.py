@@ -1,0 +1,1 @@
+"""Input and output without Dagster: lake, landing files, online store, registry, prediction log, deployment targets."""

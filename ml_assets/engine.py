@@ -1,0 +1,25 @@
+"""The one way to get a DuckDB connection: in memory, times in UTC, bounded in memory and threads."""
+
+import os
+
+import duckdb
+
+
+def connect(*, memory_limit: str | None = None, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB; `ML_ASSETS_MEMORY_LIMIT` (default 2GB) and `ML_ASSETS_THREADS` bound it."""
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET memory_limit = '{memory_limit or os.environ.get('ML_ASSETS_MEMORY_LIMIT', '2GB')}'")
+    if threads or os.environ.get("ML_ASSETS_THREADS"):
+        connection.execute(f"SET threads = {int(threads or os.environ['ML_ASSETS_THREADS'])}")
+    return connection
+
+
+def quote(identifier: str) -> str:
+    """Quote a column or table name for SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote a string value for SQL."""
+    return "'" + text.replace("'", "''") + "'"

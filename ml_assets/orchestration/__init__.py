@@ -1,0 +1,1 @@
+"""Dagster words that the components share: checks, freshness, automation, partitions, sensors, metadata."""

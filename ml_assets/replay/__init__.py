@@ -1,0 +1,1 @@
+"""A year of the whole loop in minutes. Planned; nothing is here yet."""

@@ -1,0 +1,1 @@
+"""How a release reaches traffic: plan, stages, guardrails. Only the routing table exists yet."""
