@@ -1,0 +1,67 @@
+"""Reading SQL without running it: one statement, what it selects, and DuckDB's complaints with their line."""
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+
+from ml_assets import engine
+from ml_assets.errors import DeclarationError
+
+_PLACE = re.compile(r"\n+LINE (\d+): ")
+
+
+@lru_cache(maxsize=1)
+def _shared() -> duckdb.DuckDBPyConnection:
+    return engine.connect(threads=1)
+
+
+def scratch() -> duckdb.DuckDBPyConnection:
+    """A cursor on one shared empty database, since opening one is slow; temporary tables are its own."""
+    return _shared().cursor()
+
+
+def complaint(error: duckdb.Error) -> tuple[str, int | None]:
+    """Split a message of DuckDB into what is wrong, in one line, and the line of the SQL, if it names one."""
+    text = str(error)
+    place = _PLACE.search(text)
+    what = text[: place.start()] if place else text
+    return " ".join(what.split()), int(place.group(1)) if place else None
+
+
+def require_one_select(sql: str) -> str:
+    """Give the statement without its semicolon; raises DeclarationError unless it is one SELECT that parses."""
+    try:
+        statements = scratch().extract_statements(sql)
+    except duckdb.Error as error:
+        what, line = complaint(error)
+        place = f" (line {line} of the SQL)" if line else ""
+        raise DeclarationError(f"The SQL does not parse{place}: {what}", line=line) from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise DeclarationError("The SQL must be one SELECT statement; WITH is allowed, other statements are not.")
+    return sql.rstrip().rstrip(";")
+
+
+def selected_names(sql: str) -> tuple[str, ...]:
+    """The names of the columns that a SELECT gives, without binding it.
+
+    Raises DeclarationError for `*` and for an expression without a name, which only the data could name.
+    """
+    statement = require_one_select(sql)
+    row = scratch().execute("SELECT json_serialize_sql(?)", [statement]).fetchone()
+    node: dict[str, Any] = json.loads(row[0])["statements"][0]["node"] if row else {}
+    while "select_list" not in node:
+        node = node.get("left") or node["children"][0]
+    return tuple(_name_of(column, statement) for column in node["select_list"])
+
+
+def _name_of(column: dict, statement: str) -> str:
+    if column["alias"]:
+        return column["alias"]
+    if column["class"] == "COLUMN_REF":
+        return column["column_names"][-1]
+    line = statement.encode()[: column["query_location"]].count(b"\n") + 1
+    wrong = "`*` hides which columns" if column["class"] == "STAR" else "a selected expression has no name"
+    raise DeclarationError(f"Line {line} of the SQL: {wrong}. Name every column, with AS where needed.", line=line)
