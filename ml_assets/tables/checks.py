@@ -27,9 +27,9 @@ def express(check: str, name: str, kind: str, given: Mapping[str, Any]) -> tuple
     return _CHECKS[check](engine.quote(name), kind, given)
 
 
-def literal(value: object, kind: str) -> str:
+def literal(value: Any, kind: str) -> str:
     """A value as an SQL literal for a column of type `kind`; ValueError when the two do not suit."""
-    value = value.item() if hasattr(value, "item") else value  # numpy scalars
+    value = _plain(value)
     suits = isinstance(value, _VALUES[kind])
     if isinstance(value, bool) != (kind == "BOOLEAN") or isinstance(value, datetime) != (kind == "TIMESTAMPTZ"):
         suits = False
@@ -111,8 +111,12 @@ def _only_text(kind: str) -> None:
         raise ValueError(f"it needs text and the column is a {kind}")
 
 
-def _said(value: object) -> str:
-    value = value.item() if hasattr(value, "item") else value
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value  # a numpy scalar
+
+
+def _said(value: Any) -> str:
+    value = _plain(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return value if isinstance(value, str) else value.isoformat() if isinstance(value, date) else str(value)

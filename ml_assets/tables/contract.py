@@ -7,7 +7,7 @@
         arrival_delay_minutes: float = pa.Field(in_range={"min_value": -120, "max_value": 2000}, nullable=True)
 
         class Config:
-            metadata = {"rules": {"arrives after departure": "arrived_at >= departed_at"}}
+            metadata: ClassVar = {"rules": {"arrives after departure": "arrived_at >= departed_at"}}
 
 Types: str, int, float, bool, datetime (an instant; zones are converted to UTC, a time without zone is refused) and
 date. A column is required and not null unless it says `nullable=True`; a delivery has exactly the declared columns.

@@ -1,8 +1,8 @@
 """Reads the columns of a pandera model from its source text, so that definitions load without pandera and pandas.
 
-Nothing of the project is imported, not even the packages around the module: files are found by path. What cannot be read from
-the text (a computed type, a field made by a helper) is refused with file and line instead of guessed; `contract.load` compares
-what was read here with what pandera says.
+Nothing of the project is imported, not even the packages around the module: files are found by path. What cannot be
+read from the text (a computed type, a field made by a helper) is refused with file and line instead of guessed;
+`contract.load` compares what was read here with what pandera says.
 """
 
 import ast
@@ -56,7 +56,7 @@ class Outline:
 
 
 def outline(reference: str) -> tuple[Column, ...]:
-    """The columns of "package.module.Class" in pandera's order; a wrong one is a DeclarationError at its file and line."""
+    """The columns of "package.module.Class" in pandera's order; DeclarationError at file and line."""
     return tuple(item.column for item in read(reference).declared)
 
 
@@ -92,7 +92,7 @@ class _Module:
 
 @dataclass(frozen=True)
 class _Model:
-    """A class of the source; `order` is an empty twin of it, so that Python itself works out the order of inheritance."""
+    """A class of the source; `order` is an empty twin, so that Python works out the order of inheritance."""
 
     file: Path
     line: int

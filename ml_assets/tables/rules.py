@@ -1,8 +1,8 @@
 """Compiles the rules of a pandera model to DuckDB SQL. What has no exact SQL is refused by name, never left out.
 
-Meaning is pandera's on pandas: a null breaks no rule but "is not null", NaN is null (`validate` makes it so), patterns are
-regular expressions (`str_matches` from the start). Stricter than pandera: a float must be finite, patterns know ASCII classes
-only (RE2). Looser, as in SQL: nulls are not duplicates of each other.
+Meaning is pandera's on pandas: a null breaks no rule but "is not null", NaN is null (`validate` makes it so), patterns
+are regular expressions (`str_matches` from the start). Stricter than pandera: a float must be finite, patterns know
+ASCII classes only (RE2). Looser, as in SQL: nulls are not duplicates of each other, and a partition is judged alone.
 """
 
 import importlib
@@ -38,7 +38,7 @@ _SQL_RULES = 'state it in SQL: class Config: metadata = {"rules": {"name": "expr
 
 
 def compile_rules(reference: str, source: Outline, *, keys: tuple[str, ...]) -> tuple[Rule, ...]:
-    """The rules of a model in the order of its columns, then row rules, then uniqueness (other than that of the keys)."""
+    """The rules of a model in the order of its columns, then row rules, then uniqueness (the keys' own left out)."""
     model, schema = _schema(reference, source)
     _check_schema(schema, source)
     rules: list[Rule] = []

@@ -7,7 +7,7 @@ TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "DATE")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `type` is one of `TYPES`, and a TIMESTAMPTZ is an instant, stored in UTC with microseconds."""
+    """A column of a table; `type` is one of `TYPES`, and a TIMESTAMPTZ is an instant in UTC, in microseconds."""
 
     name: str
     type: str
@@ -19,8 +19,8 @@ class Column:
 class Rule:
     """Something that a good row keeps: `sql` is TRUE for it, or NULL when the value that is judged is null.
 
-    A rule with `unique` compares rows: its sql is a window over the rows of one partition, so it is judged after duplicates
-    by key are gone, and every row of a tie breaks it.
+    A rule with `unique` compares rows: its sql is a window over the rows of one partition, so it is judged after
+    duplicates by key are gone, and every row of a tie breaks it.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Contract:
-    """The columns a delivery must have (exactly these), the rules its rows must keep, and the keys that identify a row."""
+    """The columns that a delivery has, exactly; the rules that its rows keep; the keys that identify a row."""
 
     reference: str
     columns: tuple[Column, ...]

@@ -1,6 +1,7 @@
 """Contracts that the tests of this folder share."""
 
 from datetime import datetime
+from typing import ClassVar
 
 import pandera.pandas as pa
 
@@ -19,4 +20,4 @@ class Flights(pa.DataFrameModel):
     class Config:
         """Rules over a row."""
 
-        metadata = {"rules": {"arrives after departure": "arrived_at >= departed_at"}}
+        metadata: ClassVar = {"rules": {"arrives after departure": "arrived_at >= departed_at"}}
