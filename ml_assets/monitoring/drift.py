@@ -166,6 +166,8 @@ def _share(part: int, whole: int) -> float:
 
 
 def _new_categories(before: ColumnProfile, after: ColumnProfile) -> dict[str, float]:
+    if before.kind == "numeric":
+        return {}
     known = set(before.categories)
     new = [(name, count) for name, count in zip(after.categories, after.counts, strict=True) if name not in known]
     return {name: count / after.n for name, count in sorted(new, key=lambda found: (-found[1], found[0]))}

@@ -107,9 +107,9 @@ def _judge(rows: Scored, maturity: Maturity) -> Performance:
     y, score = rows.y[known], rows.score[known]
     coverage = float(known.mean())
     auc = roc_auc(y, score)
-    last_day = str(rows.day.max())
+    last_day = max(rows.day.tolist())
     return Performance(
-        first_day=str(rows.day.min()),
+        first_day=min(rows.day.tolist()),
         last_day=last_day,
         version=str(rows.version[0]),
         n=len(rows.y),

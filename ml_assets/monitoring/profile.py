@@ -138,7 +138,7 @@ def _decile_edges(con: duckdb.DuckDBPyConnection, view: str, names: Sequence[str
     if not names:
         return {}
     deciles = [f"quantile_disc({_number(name)}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])" for name in names]
-    found = con.execute(f"SELECT {', '.join(deciles)} FROM {view}").fetchone() or ()
+    (found,) = con.execute(f"SELECT {', '.join(deciles)} FROM {view}").fetchall()
     return {name: _strict(values or ()) for name, values in zip(names, found, strict=True)}
 
 
@@ -157,7 +157,7 @@ def _count(con: duckdb.DuckDBPyConnection, view: str, columns: Sequence[ColumnPr
     """Count every column on its bins in one scan; edges travel as parameters, so they keep every bit."""
     selected = [f"count({_value(column)}), {_histogram(column)}" for column in columns]
     edges = [list(column.edges) for column in columns if column.edges]
-    n, *found = con.execute(f"SELECT {', '.join(['count(*)', *selected])} FROM {view}", edges).fetchone() or (0,)
+    ((n, *found),) = con.execute(f"SELECT {', '.join(['count(*)', *selected])} FROM {view}", edges).fetchall()
     counted = zip(columns, found[0::2], found[1::2], strict=True)
     return Profile(n=n, columns=tuple(_profile(column, n, present, bins or {}) for column, present, bins in counted))
 
