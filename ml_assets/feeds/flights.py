@@ -76,10 +76,9 @@ def _periods(rows: "pa.Table", column: str, unit: Literal["D", "h"]) -> Iterator
     import numpy as np
 
     periods = rows[column].to_numpy().astype(f"datetime64[{unit}]")
-    names, starts = np.unique(periods, return_index=True)
-    ends = [*starts[1:].tolist(), len(periods)]
-    for name, start, end in zip(names, starts.tolist(), ends, strict=True):
-        yield str(name), rows.slice(start, end - start)
+    names, starts, lengths = np.unique(periods, return_index=True, return_counts=True)
+    for name, start, length in zip(names, starts.tolist(), lengths.tolist(), strict=True):
+        yield str(name), rows.slice(start, length)
 
 
 def _parquet(rows: "pa.Table") -> bytes:

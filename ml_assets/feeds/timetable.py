@@ -4,10 +4,11 @@
 
 **Scheduled arrival** is published as a clock time at the destination, without a date. It is the instant nearest to the
 one that the distance makes plausible (40 min on the ground and 8 miles a minute in the air) at which a clock in the
-destination's time zone shows that time. Distance decides, never `air_time`, so that a schedule holds nothing from after
-departure. The nearest instant settles midnight and both changes of daylight saving by itself; of 336,776 flights none is
-further than 114 min from plausible, where 720 would be doubtful. Destinations without a record in `airports` (BQN, PSE,
-SJU: Puerto Rico; STT: Virgin Islands) keep `America/Puerto_Rico` time.
+destination's time zone shows that time. Distance decides, never `air_time`: a schedule holds nothing from after
+departure. The nearest instant settles midnight and both changes of daylight saving by itself: of 336,776 flights none
+is further than 114 min from plausible, where 720 would be doubtful, and none is due in a doubled or a skipped hour.
+Destinations without a record in `airports` (BQN, PSE, SJU: Puerto Rico; STT: Virgin Islands) keep the time of
+`America/Puerto_Rico`.
 
 **Actual** times are scheduled times plus the published delays, which count through midnight and clock changes.
 Proof, in the tests: `air_time` fits into each flight with 5 to 235 min left for taxiing, and clocks show the published
@@ -15,16 +16,17 @@ Proof, in the tests: `air_time` fits into each flight with 5 to 235 min left for
 
 **Known** (`known_at`) is never earlier than the row's last fact:
 
-- A schedule lands at 12:00 UTC of the day before departure. The tail number is the one that flew, since planned ones are
-  not published; it is null for 2,512 flights, all of them later cancelled.
+- A schedule lands at 12:00 UTC of the day before departure. The tail number is the one that flew, since planned ones
+  are not published; it is null for 2,512 flights, all of them cancelled later: that it is null must not be a feature.
 - The outcome of a flight that arrived is final 15 min after arrival.
 - Cancelled: no moment is published, so 4 h after the scheduled departure; of the flights that left, 99.5 % had left by
   then. Real announcements come earlier, so features lose a little and leak nothing.
-- Diverted (departed, without an arrival delay): 15 min after the late arrival where one is published, read as the first
-  such clock time after departure; else 6 h after it should have landed (95 % of the others take up to 5 h). Some of
-  these returned to the gate and were cancelled: the package does not tell them apart. `arrived_at` stays null.
-- Weather of an hour is the first report from its minutes 0 to 51, with the precipitation until minute 51, and is labelled
-  with the full hour; so it is known 55 min after its label, and any less would look into the future.
+- Diverted (departed, without an arrival delay): 15 min after the late arrival where one is published, read as the
+  first such clock time after departure; else 6 h after it should have landed (95 % of the others take up to 5 h). Some
+  of these returned to the gate and were cancelled: the package does not tell them apart. `arrived_at` stays null.
+- Weather of an hour is the first report from its minutes 0 to 51, with the precipitation until minute 51, labelled
+  with the full hour (`data-raw/weather.R` of tidyverse/nycflights13). It is known 55 min after its label, which allows
+  4 min for the transmission; anything less would look into the future.
 """
 
 from typing import TYPE_CHECKING
@@ -57,7 +59,7 @@ WITH departing AS (
         coalesce(airports.tzone, 'America/Puerto_Rico') AS zone,
         time_hour::TIMESTAMPTZ + to_minutes(minute) AS scheduled_departure_at,
         scheduled_departure_at + to_minutes((40 + distance / 8.0)::BIGINT) AS plausible_arrival_at,
-        format('{}{}-{}-{:04d}{:02d}{:02d}T{:04d}', carrier, flight, origin, year, month, day, sched_dep_time) AS flight_id
+        format('{}{}-{}-{}{:02d}{:02d}T{:04d}', carrier, flight, origin, year, month, day, sched_dep_time) AS flight_id
     FROM flights LEFT JOIN airports ON airports.faa = flights.dest
     WHERE time_hour BETWEEN $first::TIMESTAMPTZ - INTERVAL 3 DAY AND $last::TIMESTAMPTZ + INTERVAL 3 DAY
 ), timed AS (
