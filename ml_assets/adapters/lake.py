@@ -89,16 +89,17 @@ class Lake:
         keys = None if partitions is None else tuple(sorted(set(partitions)))
         stored = _checked(name, _arrow(rows), keys)
         seen: dict[str, Content] | None = None
-        for attempt in range(_ATTEMPTS):
-            table = self._table_or_none(name)
-            replacement = _replacement(name, stored, keys, table)
-            current = self._current(table, keys)
-            changed = _changed(replacement, current, seen)
-            seen = current if seen is None else seen
-            version = table.version() if table and not changed else self._commit(table, replacement, changed)
-            if version is not None:
-                return Commit(name, version, replacement.content, changed)
-            time.sleep(0.01 * 2 ** min(attempt, 5))
+        with connect() as con:
+            for attempt in range(_ATTEMPTS):
+                table = self._table_or_none(name)
+                replacement = _replacement(con, name, stored, keys, table)
+                current = {} if table is None else self._content(con, table, keys)
+                changed = _changed(replacement, current, seen)
+                seen = current if seen is None else seen
+                version = table.version() if table and not changed else self._commit(table, replacement, changed)
+                if version is not None:
+                    return Commit(name, version, replacement.content, changed)
+                time.sleep(0.01 * 2 ** min(attempt, 5))
         raise LakeConflictError(f"{name}: {_ATTEMPTS} commits lost against other writers. Run the step again.")
 
     def read(  # noqa: PLR0913 - partitions, columns and moment of one question
@@ -153,7 +154,8 @@ class Lake:
     def content(self, name: str, *, partitions: Partitions = None, version: int | None = None) -> dict[str, Content]:
         """Hash the stored rows in one scan, per partition (listed ones without rows too) or under `""`."""
         table = self._table(name, version)
-        found = self._content(table, partitions)
+        with connect() as con:
+            found = self._content(con, table, partitions)
         listed = [] if partitions is None or isinstance(partitions, PartitionRange) else partitions
         return {key: EMPTY for key in sorted(listed)} | found
 
@@ -226,6 +228,7 @@ class Lake:
         return table
 
     def _dataset(self, table: "DeltaTable", partitions: Partitions) -> "ds.Dataset":
+        import pyarrow as pa
         import pyarrow.dataset as ds
         from pyarrow import fs
 
@@ -236,15 +239,13 @@ class Lake:
         if partitions is None or isinstance(partitions, PartitionRange):
             return dataset
         # Delta would try each file against each key: a second for 120 of 120.
-        files = list(dataset.get_fragments(ds.field(PARTITION).isin(list(partitions))))
+        files = list(dataset.get_fragments(ds.field(PARTITION).isin(pa.array(partitions, pa.string()))))
         return ds.FileSystemDataset(files, dataset.schema, dataset.format, dataset.filesystem)
 
-    def _content(self, table: "DeltaTable", partitions: Partitions) -> dict[str, Content]:
-        with connect() as con:
-            return content_of(con, self._dataset(table, partitions), by_partition=_is_partitioned(table))
-
-    def _current(self, table: "DeltaTable | None", keys: tuple[str, ...] | None) -> dict[str, Content]:
-        return {} if table is None else self._content(table, keys)
+    def _content(
+        self, con: duckdb.DuckDBPyConnection, table: "DeltaTable", partitions: Partitions
+    ) -> dict[str, Content]:
+        return content_of(con, self._dataset(table, partitions), by_partition=_is_partitioned(table))
 
     def _commit(self, table: "DeltaTable | None", replacement: _Replacement, changed: tuple[str, ...]) -> int | None:
         """Write and give the version; None when another writer came first, so that the caller looks again."""
@@ -285,13 +286,18 @@ def _checked(name: str, rows: "pa.Table", keys: tuple[str, ...] | None) -> "pa.T
     return stored
 
 
-def _replacement(name: str, rows: "pa.Table", keys: tuple[str, ...] | None, table: "DeltaTable | None") -> _Replacement:
+def _replacement(
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    rows: "pa.Table",
+    keys: tuple[str, ...] | None,
+    table: "DeltaTable | None",
+) -> _Replacement:
     schema_mode = None
     if table is not None:
         rows, schema_mode = _fitted(name, rows, keys, table)
     require_typed(rows.schema, name)
-    with connect() as con:
-        content = content_of(con, rows, by_partition=keys is not None)
+    content = content_of(con, rows, by_partition=keys is not None)
     return _Replacement(name, rows, keys, schema_mode, dict.fromkeys(keys or (), EMPTY) | content)
 
 
