@@ -93,7 +93,8 @@ def recent(scored: Scored, maturity: Maturity, *, version: str, days: int = 14) 
 def _parts(scored: Scored) -> Iterator[Scored]:
     if not len(scored.y):
         return
-    order = np.lexsort((scored.version, scored.day))
+    # score and label too, so that sums of floats do not depend on the order of the rows
+    order = np.lexsort((scored.y, scored.score, scored.version, scored.day))
     sorted_ = scored.where(order)
     changes = (sorted_.day[1:] != sorted_.day[:-1]) | (sorted_.version[1:] != sorted_.version[:-1])
     bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]

@@ -13,7 +13,6 @@ from typing import Literal
 
 import duckdb
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from ml_assets.engine import literal, quote
@@ -149,8 +148,8 @@ def _strict(deciles: Sequence[float]) -> tuple[float, ...]:
     """
     finite = [value for value in deciles if math.isfinite(value)]
     repeated = {value for value, following in itertools.pairwise(finite) if value == following}
-    below = {float(np.nextafter(value, -math.inf)) for value in repeated}
-    return tuple(sorted(set(finite) | below))
+    below = {math.nextafter(value, -math.inf) for value in repeated}
+    return tuple(sorted(edge for edge in set(finite) | below if math.isfinite(edge)))
 
 
 def _count(con: duckdb.DuckDBPyConnection, view: str, columns: Sequence[ColumnProfile]) -> Profile:
