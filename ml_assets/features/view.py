@@ -14,6 +14,8 @@ FUNCTIONS = ("count", "sum", "mean", "std", "min", "max", "p50", "p90")
 ORDER_FUNCTIONS = ("min", "max", "p50", "p90")
 FEATURE_TIMESTAMP = "feature_timestamp"
 
+MICROSECOND = timedelta(microseconds=1)
+
 _UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1)), ("s", timedelta(seconds=1)))
 _RESERVED = {FEATURE_TIMESTAMP, "partition_key", "at", "known_at"}
 
@@ -24,6 +26,11 @@ def window_name(window: timedelta) -> str:
         if window > timedelta(0) and window % length == timedelta(0):
             return f"{window // length}{unit}"
     raise DeclarationError(f"The window {window} is not a positive number of whole seconds. Write it as `6h` or `7d`.")
+
+
+def grid_time(us: str, every: int) -> str:
+    """SQL that rounds microseconds up to the grid; also right before 1970, where `%` is negative."""
+    return f"({us} + ({every} - {us} % {every}) % {every})"
 
 
 @dataclass(frozen=True)
