@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.errors import DeclarationError, shorten
-from ml_assets.tables.schema import Column
+from ml_assets.tables.schema import RESERVED, Column
 
 _PLAIN = {
     "str": "VARCHAR",
@@ -73,11 +73,20 @@ def read(reference: str) -> Outline:
     found: dict[str, Declared] = {}
     for parent in reversed(model.order.__mro__):
         found.update(vars(parent).get("fields", {}))
-    names = [item.column.name for item in found.values()]
-    if not names or len(set(names)) < len(names):
-        problem = "declares one name twice" if names else "declares no columns"
-        raise DeclarationError(f"{reference} {problem}", file=model.file, line=model.line)
+    _check_names([item.column.name for item in found.values()], reference, model)
     return Outline(model.file, model.line, tuple(found.values()))
+
+
+def _check_names(names: list[str], reference: str, model: "_Model") -> None:
+    lower = [name.lower() for name in names]  # to SQL, Carrier and carrier are one name
+    reserved = [name for name in names if name.lower() in RESERVED]
+    problem = None if names else "declares no columns"
+    if doubled := [name for name in names if lower.count(name.lower()) > 1]:
+        problem = f"declares one name twice: {shorten(doubled)}"
+    if reserved:
+        problem = f"declares {shorten(reserved)}, which ml_assets itself adds to rows: give it an alias"
+    if problem:
+        raise DeclarationError(f"{reference} {problem}", file=model.file, line=model.line)
 
 
 @dataclass(frozen=True)

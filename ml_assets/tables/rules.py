@@ -9,10 +9,9 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import duckdb
-
 from ml_assets import engine
 from ml_assets.errors import DeclarationError, shorten
+from ml_assets.tables import expression
 from ml_assets.tables.checks import express
 from ml_assets.tables.outline import Outline
 from ml_assets.tables.schema import Column, Rule
@@ -145,24 +144,12 @@ def _unique(columns: tuple[str, ...]) -> Rule:
 
 
 def _bind(rules: Sequence[Rule], source: Outline) -> None:
-    """Let DuckDB read every rule against the columns: names, types, patterns; a row rule may not aggregate."""
+    """Let DuckDB read every rule against the columns: names, types, patterns."""
     columns = [item.column for item in source.declared]
-    with engine.connect() as con:
-        con.execute(f"CREATE TABLE rows_ ({', '.join(f'{engine.quote(c.name)} {c.type}' for c in columns)})")
-        for rule in rules:
-            if not rule.unique:
-                _bind_rule(con, rule, source)
-            elif missing := set(rule.unique) - {column.name for column in columns}:
-                raise DeclarationError(f"unique: no column {shorten(missing)}", file=source.file, line=source.line)
-
-
-def _bind_rule(con: duckdb.DuckDBPyConnection, rule: Rule, source: Outline) -> None:
+    for rule in rules:
+        if missing := set(rule.unique) - {column.name for column in columns}:
+            raise DeclarationError(f"unique: no column {shorten(missing)}", file=source.file, line=source.line)
     try:
-        found = con.sql(f"SELECT (\n{rule.sql}\n) AS kept FROM rows_ WHERE (\n{rule.sql}\n)").types[0]
-        con.execute(f"SELECT (\n{rule.sql}\n) FROM (SELECT unnest(range(1))) LEFT JOIN rows_ ON false").fetchall()
-    except duckdb.Error as error:
-        problem = f"rule {rule.name!r}: {str(error).strip()}"
-        raise DeclarationError(problem, file=source.file, line=source.line_of(rule.column)) from error
-    if str(found) != "BOOLEAN":
-        problem = f"rule {rule.name!r} gives a {found}; write a condition that is true for a good row"
-        raise DeclarationError(problem, file=source.file, line=source.line)
+        expression.check(columns, {f"rule {r.name!r}": (r.sql, "BOOLEAN") for r in rules if not r.unique})
+    except DeclarationError as error:
+        raise DeclarationError(error.problem, file=source.file, line=source.line) from error

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "DATE")
+RESERVED = ("partition_key", "_file", "_row", "_arrived_at", "_known_at")  # columns that ml_assets adds to rows
 
 
 @dataclass(frozen=True)
