@@ -113,14 +113,22 @@ def test_scheduled_arrivals_are_true_utc(schedules, flight_id, due, why):
     assert schedules.scheduled_arrival_at[flight_id] == pd.Timestamp(due), why
 
 
-hours_2013 = st.datetimes(datetime(2013, 1, 1), datetime(2013, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+def instants(first: datetime, last: datetime) -> st.SearchStrategy[datetime]:
+    return st.datetimes(first, last).map(lambda instant: instant.replace(tzinfo=UTC, second=0, microsecond=0))
+
+
+# The nights of the clock changes are drawn as often as all other days.
+any_instant = instants(datetime(2013, 1, 1), datetime(2013, 12, 31))  # noqa: DTZ001
+clock_changes = instants(datetime(2013, 3, 10), datetime(2013, 3, 11)) | instants(  # noqa: DTZ001
+    datetime(2013, 11, 3),  # noqa: DTZ001
+    datetime(2013, 11, 4),  # noqa: DTZ001
+)
 zones = st.sampled_from(["America/New_York", "America/Los_Angeles", "America/Phoenix", "Pacific/Honolulu", "UTC"])
 
 
 @settings(max_examples=200, deadline=None)
-@given(instant=hours_2013, hours_away=st.floats(-10, 10), zone=zones)
+@given(instant=any_instant | clock_changes, hours_away=st.floats(-10, 10), zone=zones)
 def test_a_clock_time_is_resolved_to_an_instant_that_shows_it_and_is_near(clock_macros, instant, hours_away, zone):
-    instant = instant.replace(second=0, microsecond=0)
     near = (instant + timedelta(hours=hours_away)).replace(second=0, microsecond=0)
     shown = instant.astimezone(ZoneInfo(zone))
     found = clock_macros.execute(
