@@ -38,12 +38,14 @@ class ColumnDrift:
     """One column of the current rows against the reference.
 
     `noise` is the PSI to expect without any drift, from sample sizes and bins alone: (1/N + 1/M) * (bins - 1).
+    `usual` is the PSI that blocks of the reference themselves reach (see `calibrate`): below it nothing is a warning.
     `new_categories` are the categories the reference never had, with their share of the current rows, largest first.
     """
 
     column: str
     psi: float
     noise: float
+    usual: float | None
     n: int
     null_rate: float
     reference_null_rate: float
@@ -102,13 +104,14 @@ def _column_drift(before: ColumnProfile, after: ColumnProfile, thresholds: Thres
     value, noise = psi(expected, found), _noise(expected, found)
     # with more noise than half the warning, a warning would say nothing
     enough = min(before.n, after.n) >= thresholds.min_rows and 2 * noise <= thresholds.warn
-    verdict = _verdict(value, thresholds) if enough else "PASS"
+    verdict = _verdict(value, before.usual or 0.0, thresholds) if enough else "PASS"
     null_rate, reference_null_rate = _share(after.nulls, after.n), _share(before.nulls, before.n)
     new = _new_categories(before, after)
     return ColumnDrift(
         column=before.name,
         psi=value,
         noise=noise,
+        usual=before.usual,
         n=after.n,
         null_rate=null_rate,
         reference_null_rate=reference_null_rate,
@@ -157,8 +160,10 @@ def _noise(expected: Sequence[int], found: Sequence[int]) -> float:
     return (1 / sum(expected) + 1 / sum(found)) * (bins - 1)
 
 
-def _verdict(value: float, thresholds: Thresholds) -> Verdict:
-    return "FAIL" if value >= thresholds.fail else "WARN" if value >= thresholds.warn else "PASS"
+def _verdict(value: float, usual: float, thresholds: Thresholds) -> Verdict:
+    if value < max(thresholds.warn, usual):
+        return "PASS"
+    return "FAIL" if value >= thresholds.fail else "WARN"
 
 
 def _share(part: int, whole: int) -> float:
@@ -177,7 +182,8 @@ def _opening(before: ColumnProfile, after: ColumnProfile, value: float, noise: f
     if verdict is None:
         return f"{before.name}: too few rows to judge ({after.n} against {before.n} of the reference)."
     moved = {"PASS": "is where it was", "WARN": "has moved", "FAIL": "has moved far"}[verdict]
-    return f"{before.name} {moved}: PSI {value:.3f} over {after.n} rows (about {noise:.3f} without drift)."
+    usual = "" if before.usual is None else f", parts of the reference reach {before.usual:.3f}"
+    return f"{before.name} {moved}: PSI {value:.3f} over {after.n} rows (about {noise:.3f} without drift{usual})."
 
 
 def _nulls(rate: float, reference_rate: float) -> str:

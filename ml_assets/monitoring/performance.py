@@ -93,8 +93,7 @@ def recent(scored: Scored, maturity: Maturity, *, version: str, days: int = 14) 
 def _parts(scored: Scored) -> Iterator[Scored]:
     if not len(scored.y):
         return
-    # score and label too, so that sums of floats do not depend on the order of the rows
-    order = np.lexsort((scored.y, scored.score, scored.version, scored.day))
+    order = np.lexsort((scored.version, scored.day))
     sorted_ = scored.where(order)
     changes = (sorted_.day[1:] != sorted_.day[:-1]) | (sorted_.version[1:] != sorted_.version[:-1])
     bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
@@ -104,6 +103,8 @@ def _parts(scored: Scored) -> Iterator[Scored]:
 
 def _judge(rows: Scored, maturity: Maturity) -> Performance:
     """Judge rows of one version; their labels are mature when those of the last day are."""
+    # sums of floats depend on the order of the rows; results must not
+    rows = rows.where(np.lexsort((rows.y, rows.score)))
     known = ~np.isnan(rows.y)
     y, score = rows.y[known], rows.score[known]
     coverage = float(known.mean())

@@ -28,6 +28,7 @@ class ColumnProfile:
 
     Numeric: `counts[i]` are the values in (edges[i-1], edges[i]], the first bin open below, the last one open above.
     Categorical: `counts[i]` belong to `categories[i]`. NaN counts as null; infinities fall into the outer bins.
+    `usual` is how far (PSI) single blocks of a reference lie from the whole of it; None until it is calibrated.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ColumnProfile:
     counts: tuple[int, ...]
     edges: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
+    usual: float | None = None
 
     @property
     def n(self) -> int:
@@ -81,6 +83,15 @@ def observe(con: duckdb.DuckDBPyConnection, rows: str | pa.Table, bins: Profile)
     with _view(con, rows) as view:
         _require_columns(con, view, [column.name for column in bins.columns])
         return _count(con, view, bins.columns)
+
+
+def observe_blocks(
+    con: duckdb.DuckDBPyConnection, rows: str | pa.Table, bins: Profile, block: str
+) -> dict[str, Profile]:
+    """Profile each block of rows on the bins of a reference, by the value of the column `block` as text (null: "")."""
+    with _view(con, rows) as view:
+        _require_columns(con, view, [block, *(column.name for column in bins.columns)])
+        return _count_by(con, view, bins.columns, f"coalesce(CAST({quote(block)} AS VARCHAR), '')")
 
 
 def add(profiles: Sequence[Profile]) -> Profile:
@@ -153,10 +164,23 @@ def _strict(deciles: Sequence[float]) -> tuple[float, ...]:
 
 
 def _count(con: duckdb.DuckDBPyConnection, view: str, columns: Sequence[ColumnProfile]) -> Profile:
+    return _count_by(con, view, columns, "''").get(
+        "", Profile(0, tuple(_profile(column, 0, 0, {}) for column in columns))
+    )
+
+
+def _count_by(
+    con: duckdb.DuckDBPyConnection, view: str, columns: Sequence[ColumnProfile], block: str
+) -> dict[str, Profile]:
     """Count every column on its bins in one scan; edges travel as parameters, so they keep every bit."""
     selected = [f"count({_value(column)}), {_histogram(column)}" for column in columns]
     edges = [list(column.edges) for column in columns if column.edges]
-    ((n, *found),) = con.execute(f"SELECT {', '.join(['count(*)', *selected])} FROM {view}", edges).fetchall()
+    query = f"SELECT {', '.join([block, 'count(*)', *selected])} FROM {view} GROUP BY 1 ORDER BY 1"
+    return {name: _profiles(columns, n, found) for name, n, *found in con.execute(query, edges).fetchall()}
+
+
+def _profiles(columns: Sequence[ColumnProfile], n: int, found: Sequence) -> Profile:
+    """Put together what was selected: for each column, how many values and their histogram."""
     counted = zip(columns, found[0::2], found[1::2], strict=True)
     return Profile(n=n, columns=tuple(_profile(column, n, present, bins or {}) for column, present, bins in counted))
 
@@ -176,7 +200,7 @@ def _profile(column: ColumnProfile, n: int, present: int, bins: Mapping) -> Colu
         return _categorical(column.name, n - present, bins)
     # the reference never had a value: there are no edges, and one bin takes whatever comes
     counts = tuple(bins.get(edge, 0) for edge in (*column.edges, math.inf)) if column.edges else (present,)
-    return replace(column, nulls=n - present, counts=counts)
+    return replace(column, nulls=n - present, counts=counts, usual=None)
 
 
 def _categorical(name: str, nulls: int, counts: Mapping[str, int]) -> ColumnProfile:

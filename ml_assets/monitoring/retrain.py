@@ -166,8 +166,8 @@ def _drift(threshold: float, state: RetrainState) -> Reason:
     if not judged:
         return Reason("drift", False, "Drift could not be judged: too few rows.")
     matters = [found for found in judged if state.importance.get(found.column, 1.0) >= UNIMPORTANT]
-    moved = sorted((found for found in matters if found.psi >= threshold), key=lambda found: -found.psi)
-    ignored = sorted(found.column for found in judged if found not in matters and found.psi >= threshold)
+    moved = sorted((found for found in matters if _moved(found, threshold)), key=lambda found: -found.psi)
+    ignored = sorted(found.column for found in judged if found not in matters and _moved(found, threshold))
     aside = f" Ignored, since the model hardly uses them: {shorten(ignored)}." if ignored else ""
     if moved:
         named = shorten(f"{found.column} (PSI {found.psi:.3f})" for found in moved)
@@ -175,6 +175,10 @@ def _drift(threshold: float, state: RetrainState) -> Reason:
     top = max(matters, key=lambda found: found.psi, default=None)
     largest = f" the largest PSI is {top.psi:.3f} ({top.column})," if top else ""
     return Reason("drift", False, f"No input that matters has drifted:{largest} limit {threshold:g}.{aside}")
+
+
+def _moved(found: ColumnDrift, threshold: float) -> bool:
+    return found.psi >= max(threshold, found.usual or 0.0)
 
 
 def _performance(threshold: float, last: LastTraining, recent: Performance | None) -> Reason:

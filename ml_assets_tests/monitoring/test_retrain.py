@@ -18,8 +18,8 @@ TRAINED = LastTraining("7", MONDAY - 3 * DAY, roc_auc=0.75)
 STATE = RetrainState(watermark=MONDAY, labelled_rows=80_000, new_labelled_rows=2_500, last_trained=TRAINED)
 
 
-def drifted(column: str, psi: float, *, enough_rows: bool = True) -> ColumnDrift:
-    return ColumnDrift(column, psi, 0.01, 900, 0.0, 0.0, 0.0, {}, enough_rows, "PASS", "")
+def drifted(column: str, psi: float, *, enough_rows: bool = True, usual: float | None = None) -> ColumnDrift:
+    return ColumnDrift(column, psi, 0.01, usual, 900, 0.0, 0.0, 0.0, {}, enough_rows, "PASS", "")
 
 
 def performed(roc_auc: float, high: float, *, mature: bool = True) -> Performance:
@@ -80,6 +80,12 @@ def test_drift_of_an_input_that_the_model_hardly_uses_is_said_but_does_not_fire(
     reason = only(decide(RetrainPolicy(drift_psi=0.2), state))
     assert not reason.fired
     assert "Ignored, since the model hardly uses them: a." in reason.sentence
+
+
+@pytest.mark.parametrize(("psi", "fired"), [(1.19, False), (1.21, True)])
+def test_drift_fires_only_beyond_what_is_usual(psi, fired):
+    state = replace(STATE, drift=[drifted("wind", psi, usual=1.2)])
+    assert decide(RetrainPolicy(drift_psi=0.2), state).retrain is fired
 
 
 def test_drift_of_the_score_counts_although_it_is_no_input():
