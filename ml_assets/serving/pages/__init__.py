@@ -1,0 +1,82 @@
+"""The pages of an endpoint for people: its status and its documentation, each one file without outside parts."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from ml_assets.serving.routing import Arm
+
+
+def status(endpoint: str, routing: Mapping, arm: Arm) -> str:
+    """Show what serves now: versions and shares, generation, the last refusal."""
+    digests = routing["digests"]
+    shown = [(version, f"{share:.0%}", digests[version][:12]) for version, share in routing["weights"].items()]
+    refused = routing["refused"]
+    problem = f"Refused table {refused['generation']}: {refused['reason']}" if refused else ""
+    return _page(
+        "status.html",
+        endpoint,
+        label=arm.predictor.schema.label,
+        model=arm.predictor.schema.model,
+        generation=routing["generation"],
+        refused=problem,
+        _versions=_rows(shown),
+    )
+
+
+def docs(document: Mapping) -> str:
+    """Show the OpenAPI document: the request fields, a request to try, and all addresses."""
+    schema = document["components"]["schemas"]["Instance"]
+    fields = [
+        (name, _kind(described), "yes" if name in schema["required"] else "no", described.get("description", ""))
+        for name, described in schema["properties"].items()
+    ]
+    operations = [
+        (method.upper(), path, operation["summary"])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in {"get", "post"}
+    ]
+    sample = {name: _sample(schema["properties"][name]) for name in schema["required"]}
+    example = json.dumps({"instances": [sample]}, indent=2, ensure_ascii=False)
+    info = document["info"]
+    return _page(
+        "docs.html",
+        info["title"],
+        label=info["description"],
+        example=example,
+        _fields=_rows(fields),
+        _operations=_rows(operations),
+    )
+
+
+def _page(name: str, endpoint: str, **values: object) -> str:
+    shown = {key: str(value) if key.startswith("_") else escape(str(value)) for key, value in values.items()}
+    return _template(name).substitute(
+        {key.strip("_"): value for key, value in shown.items()}, endpoint=escape(endpoint)
+    )
+
+
+def _rows(rows: list[tuple]) -> str:
+    return "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+
+
+def _kind(described: Mapping) -> str:
+    kinds = [one.get("format") or one.get("type", "") for one in described.get("anyOf", [described])]
+    bounds = [f"{word} {described[key]}" for key, word in (("minimum", "≥"), ("maximum", "≤")) if key in described]
+    return " ".join([" or ".join(kinds), *bounds])
+
+
+def _sample(described: Mapping) -> object:
+    one = described.get("anyOf", [described])[0]
+    if one.get("format") == "date-time":
+        return "2013-04-30T12:00:00Z"
+    return {"string": "…", "boolean": False}.get(one["type"], one.get("minimum", 0))
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template(files(__name__).joinpath(name).read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Tests of the endpoint's process: bundle, prediction, routing, HTTP."""
