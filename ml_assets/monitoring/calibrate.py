@@ -1,7 +1,8 @@
 """How far the days of a reference lie from the whole of it, so that an ordinary day is not taken for drift.
 
-Rows of one day are not a sample of a season: a day of New York weather lies at a PSI of 1 to 5 from the quarter before
-it (wind 1.2, pressure 5.6), far above any fixed threshold. The unit that varies is the day, so the day is what is calibrated on.
+Rows of one day are not a sample of a season: in the shipped example the weather of a day lies at a PSI of 1 to 5 from
+the quarter before it, far above any fixed threshold, and alarms on 30 days of 30. What varies is the day, so the day is
+what is calibrated on.
 """
 
 import math

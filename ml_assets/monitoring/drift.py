@@ -38,7 +38,8 @@ class ColumnDrift:
     """One column of the current rows against the reference.
 
     `noise` is the PSI to expect without any drift, from sample sizes and bins alone: (1/N + 1/M) * (bins - 1).
-    `usual` is the PSI that blocks of the reference themselves reach (see `calibrate`): below it nothing is a warning.
+    `usual` is the PSI that blocks of the reference themselves reach (see `calibrate`): below it values may move freely.
+    `structural_psi` is the part of nulls, or of categories never seen, alone; what is usual does not excuse it.
     `new_categories` are the categories the reference never had, with their share of the current rows, largest first.
     """
 
@@ -46,6 +47,7 @@ class ColumnDrift:
     psi: float
     noise: float
     usual: float | None
+    structural_psi: float
     n: int
     null_rate: float
     reference_null_rate: float
@@ -92,7 +94,8 @@ def worst(drifts: Sequence[ColumnDrift]) -> tuple[Verdict, str]:
     if not judged:
         return "PASS", "Too few rows to judge any column."
     top = max(judged, key=lambda found: found.psi)
-    return "PASS", f"No column of {len(judged)} moved: the largest PSI is {top.psi:.3f} ({top.column})."
+    usual = "" if top.usual is None else f", parts of the reference reach {top.usual:.3f}"
+    return "PASS", f"No column of {len(judged)} has moved: the largest PSI is {top.psi:.3f} ({top.column}{usual})."
 
 
 def _rest(n: int) -> str:
@@ -104,7 +107,9 @@ def _column_drift(before: ColumnProfile, after: ColumnProfile, thresholds: Thres
     value, noise = psi(expected, found), _noise(expected, found)
     # with more noise than half the warning, a warning would say nothing
     enough = min(before.n, after.n) >= thresholds.min_rows and 2 * noise <= thresholds.warn
-    verdict = _verdict(value, before.usual or 0.0, thresholds) if enough else "PASS"
+    structural = _structural(before, after)
+    beyond = value if value >= (before.usual or 0.0) else structural
+    verdict = _verdict(beyond, thresholds) if enough else "PASS"
     null_rate, reference_null_rate = _share(after.nulls, after.n), _share(before.nulls, before.n)
     new = _new_categories(before, after)
     return ColumnDrift(
@@ -112,6 +117,7 @@ def _column_drift(before: ColumnProfile, after: ColumnProfile, thresholds: Thres
         psi=value,
         noise=noise,
         usual=before.usual,
+        structural_psi=structural,
         n=after.n,
         null_rate=null_rate,
         reference_null_rate=reference_null_rate,
@@ -160,10 +166,18 @@ def _noise(expected: Sequence[int], found: Sequence[int]) -> float:
     return (1 / sum(expected) + 1 / sum(found)) * (bins - 1)
 
 
-def _verdict(value: float, usual: float, thresholds: Thresholds) -> Verdict:
-    if value < max(thresholds.warn, usual):
-        return "PASS"
-    return "FAIL" if value >= thresholds.fail else "WARN"
+def _verdict(value: float, thresholds: Thresholds) -> Verdict:
+    return "FAIL" if value >= thresholds.fail else "WARN" if value >= thresholds.warn else "PASS"
+
+
+def _structural(before: ColumnProfile, after: ColumnProfile) -> float:
+    """The larger of two coarse PSIs: null or not, known category or not; neither can exceed the whole one by much."""
+    nulls = psi((before.n - before.nulls, before.nulls), (after.n - after.nulls, after.nulls))
+    if before.kind == "numeric":
+        return nulls
+    known = set(before.categories)
+    new = sum(count for name, count in zip(after.categories, after.counts, strict=True) if name not in known)
+    return max(nulls, psi((before.n, 0), (after.n - new, new)))
 
 
 def _share(part: int, whole: int) -> float:

@@ -178,7 +178,7 @@ def _drift(threshold: float, state: RetrainState) -> Reason:
 
 
 def _moved(found: ColumnDrift, threshold: float) -> bool:
-    return found.psi >= max(threshold, found.usual or 0.0)
+    return found.psi >= max(threshold, found.usual or 0.0) or found.structural_psi >= threshold
 
 
 def _performance(threshold: float, last: LastTraining, recent: Performance | None) -> Reason:

@@ -1,5 +1,7 @@
 """Calibration on the reference's own days: an ordinary day is no drift, a real move still is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -50,6 +52,23 @@ def test_an_ordinary_day_alarms_without_calibration_and_not_with_it(con, stored)
 
 def test_a_real_move_still_alarms(con, stored):
     assert alarms(con, stored[1], shift=9.0) == 30
+
+
+def test_missing_values_alarm_on_an_ordinary_day(con, stored):
+    """Whatever the weather: a feed that lost half of its values is broken."""
+    day = days(1, seed=110)
+    broken = day.set_column(1, "wind", pa.array([None if i % 2 else x for i, x in enumerate(day["wind"].to_pylist())]))
+    assert drift(con, day, stored[1])[0].verdict == "PASS"
+    found = drift(con, broken, stored[1])[0]
+    assert found.verdict == "FAIL"
+    assert "Nulls went from 0.0% to 50.0%" in found.sentence
+
+
+def test_a_new_category_alarms_however_much_is_usual(con, stored):
+    carrier = replace(stored[1].columns[1], usual=99.0)
+    bins = replace(stored[1], columns=(stored[1].columns[0], carrier))
+    moved = days(1, seed=5).set_column(2, "carrier", pa.array(["a", "b", "c", "x"] * 100))
+    assert drift(con, moved, bins)[1].verdict == "FAIL"
 
 
 def test_a_column_that_is_the_same_every_day_keeps_the_fixed_thresholds(con, stored):

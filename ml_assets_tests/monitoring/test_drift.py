@@ -86,6 +86,17 @@ def test_a_verdict_changes_at_its_threshold(value, verdict):
     assert (found.psi, found.verdict) == (pytest.approx(value, rel=1e-3), verdict)
 
 
+@given(st.data())
+def test_without_calibration_the_verdict_is_that_of_the_whole_psi(data):
+    """Merging bins never adds to a PSI, so the structural part alone cannot raise an alarm."""
+    old = data.draw(st.lists(st.integers(1, 500), min_size=2, max_size=8))
+    new = data.draw(st.lists(st.integers(1, 500), min_size=len(old), max_size=len(old)))
+    edges = tuple(float(i) for i in range(len(old) - 2))
+    columns = [ColumnProfile("x", "numeric", counts[0], tuple(counts[1:]), edges) for counts in (old, new)]
+    (found,) = compare(*(Profile(column.n, (column,)) for column in columns))
+    assert found.structural_psi <= found.psi + 1e-9
+
+
 def test_the_thresholds_can_be_declared():
     assert [compare(*shifted(0.3), Thresholds(warn, fail))[0].verdict for warn, fail in ((0.25, 0.4), (0.1, 0.25))] == [
         "WARN",

@@ -18,8 +18,10 @@ TRAINED = LastTraining("7", MONDAY - 3 * DAY, roc_auc=0.75)
 STATE = RetrainState(watermark=MONDAY, labelled_rows=80_000, new_labelled_rows=2_500, last_trained=TRAINED)
 
 
-def drifted(column: str, psi: float, *, enough_rows: bool = True, usual: float | None = None) -> ColumnDrift:
-    return ColumnDrift(column, psi, 0.01, usual, 900, 0.0, 0.0, 0.0, {}, enough_rows, "PASS", "")
+def drifted(
+    column: str, psi: float, *, enough_rows: bool = True, usual: float | None = None, structural: float = 0.0
+) -> ColumnDrift:
+    return ColumnDrift(column, psi, 0.01, usual, structural, 900, 0.0, 0.0, 0.0, {}, enough_rows, "PASS", "")
 
 
 def performed(roc_auc: float, high: float, *, mature: bool = True) -> Performance:
@@ -86,6 +88,11 @@ def test_drift_of_an_input_that_the_model_hardly_uses_is_said_but_does_not_fire(
 def test_drift_fires_only_beyond_what_is_usual(psi, fired):
     state = replace(STATE, drift=[drifted("wind", psi, usual=1.2)])
     assert decide(RetrainPolicy(drift_psi=0.2), state).retrain is fired
+
+
+def test_missing_values_fire_however_much_is_usual():
+    state = replace(STATE, drift=[drifted("wind", 1.1, usual=1.2, structural=0.5)])
+    assert decide(RetrainPolicy(drift_psi=0.2), state).retrain
 
 
 def test_drift_of_the_score_counts_although_it_is_no_input():
