@@ -7,13 +7,14 @@ import duckdb
 
 from ml_assets.engine import quote
 from ml_assets.errors import FeatureError, shorten
+from ml_assets.features.check import stored_type
 from ml_assets.features.statements import complaint
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SPINE = "_ml_assets_spine"
+_SPINE, _ROW = "_ml_assets_spine", "_ml_assets_row"
 
 
 def join_as_of(con: duckdb.DuckDBPyConnection, spine: str, views: Sequence[FeatureView]) -> "pa.Table":
@@ -25,9 +26,8 @@ def join_as_of(con: duckdb.DuckDBPyConnection, spine: str, views: Sequence[Featu
     feature rows of one entity share a time.
     """
     try:
-        con.execute(
-            f"CREATE OR REPLACE TEMP TABLE {_SPINE} AS SELECT row_number() OVER () AS _row, * FROM {quote(spine)}"
-        )
+        numbered = f"SELECT row_number() OVER () AS {_ROW}, * FROM {quote(spine)}"
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {_SPINE} AS {numbered}")
         return _joined(con, spine, views)
     except duckdb.Error as error:
         raise FeatureError(f"The spine '{spine}' cannot be joined: {complaint(error)[0]}") from error
@@ -42,37 +42,54 @@ def _part(number: int) -> str:
 
 
 def _joined(con: duckdb.DuckDBPyConnection, spine: str, views: Sequence[FeatureView]) -> "pa.Table":
-    available = _columns(con, _SPINE)
+    available = _types(con, _SPINE)
     for number, view in enumerate(views):
-        _require(view, spine, available)
+        found = _types(con, f"features/{view.name}")
+        _require_entity(view, spine, available, found)
+        _require_one_each(con, view)
         # One join at a time: memory grows manifold with many ASOF joins in one query (duckdb#17001).
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {_part(number)} AS {_match(con, view)}")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {_part(number)} AS {_match(view, found)}")
     parts = "".join(
-        f" POSITIONAL JOIN (SELECT * EXCLUDE (_row) FROM {_part(n)} ORDER BY _row)" for n in range(len(views))
+        f" POSITIONAL JOIN (SELECT * EXCLUDE ({_ROW}) FROM {_part(number)} ORDER BY {_ROW})"
+        for number in range(len(views))
     )
-    return con.sql(f"SELECT * EXCLUDE (_row) FROM (FROM {_SPINE} ORDER BY _row){parts}").to_arrow_table()
+    return con.sql(f"SELECT * EXCLUDE ({_ROW}) FROM (FROM {_SPINE} ORDER BY {_ROW}){parts}").to_arrow_table()
 
 
-def _columns(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    return [row[0] for row in con.execute(f"DESCRIBE {quote(table)}").fetchall()]
+def _types(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    return {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {quote(table)}").fetchall()}
 
 
-def _require(view: FeatureView, spine: str, available: list[str]) -> None:
+def _require_entity(view: FeatureView, spine: str, available: dict[str, str], found: dict[str, str]) -> None:
     absent = [column for column in (*view.entity, "at") if column not in available]
     if absent:
         raise FeatureError(f"The spine '{spine}' lacks {shorten(absent)}, which the feature view '{view.name}' needs.")
+    for column in view.entity:
+        mine, theirs = available[column], found.get(column, "missing")
+        if (stored_type(mine) or mine) != (stored_type(theirs) or theirs):
+            raise FeatureError(
+                f"'{column}' is {mine} in the spine '{spine}' and {theirs} in features/{view.name}. Make them one type."
+            )
 
 
-def _match(con: duckdb.DuckDBPyConnection, view: FeatureView) -> str:
-    """One row per spine row; entity columns are compared in the type of the feature rows."""
-    source = quote(f"features/{view.name}")
-    around = {*view.entity, FEATURE_TIMESTAMP, "partition_key"}
-    names = [name for name in _columns(con, f"features/{view.name}") if name not in around]
+def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView) -> None:
+    identity = ", ".join(quote(column) for column in (*view.entity, FEATURE_TIMESTAMP))
+    doubled = con.execute(f"""
+        SELECT {identity} FROM {quote(f"features/{view.name}")} GROUP BY ALL HAVING count(*) > 1 LIMIT 6""").fetchall()
+    if doubled:
+        rows = shorten(", ".join(str(value) for value in row) for row in doubled)
+        raise FeatureError(
+            f"features/{view.name} has several rows for one entity and time: {rows}. Materialize it again."
+        )
+
+
+def _match(view: FeatureView, found: dict[str, str]) -> str:
+    """One row per spine row; an unmatched one has a null age, which no limit admits."""
+    features = [name for name in found if name not in {*view.entity, FEATURE_TIMESTAMP, "partition_key"}]
     age = f"epoch_us(s.at) - epoch_us(f.{FEATURE_TIMESTAMP})"
-    fresh = (
-        f"{age} <= {view.max_age // MICROSECOND}" if view.max_age is not None else f"f.{FEATURE_TIMESTAMP} IS NOT NULL"
-    )
-    features = [f"CASE WHEN {fresh} THEN f.{quote(n)} END AS {quote(f'{view.name}__{n}')}" for n in names]
+    fresh = f"{age} IS NOT NULL" if view.max_age is None else f"{age} <= {view.max_age // MICROSECOND}"
+    values = [f"CASE WHEN {fresh} THEN f.{quote(n)} END AS {quote(f'{view.name}__{n}')}" for n in features]
     equal = " AND ".join(f"s.{quote(column)} = f.{quote(column)}" for column in view.entity)
     servable = f"epoch_us(s.at) - {view.delay // MICROSECOND} >= epoch_us(f.{FEATURE_TIMESTAMP})"
-    return f"SELECT s._row, {', '.join(features)} FROM {_SPINE} s ASOF LEFT JOIN {source} f ON {equal} AND {servable}"
+    source = quote(f"features/{view.name}")
+    return f"SELECT s.{_ROW}, {', '.join(values)} FROM {_SPINE} s ASOF LEFT JOIN {source} f ON {equal} AND {servable}"
