@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ml_assets.evaluation.evaluate import FEWEST_PER_CLASS, Evaluation
-from ml_assets.training.statistics import Interval
+from ml_assets.training.statistics import Interval, detectable
 
 ROC_AUC_AT_LEAST, BEATS_BASELINE = "roc_auc_at_least", "beats_baseline"
 BEATS_CHAMPION, NO_SLICE_IS_WORSE = "beats_champion", "no_slice_is_worse"
@@ -104,8 +104,34 @@ def _at_least(evaluation: Evaluation, auc: Interval, threshold: float) -> Gate:
     sentence = f"ROC AUC is {_told(auc, evaluation)}; at least {threshold:.3f} is asked for."
     verdict, bounds = _verdict(passed=auc.value >= threshold), (auc.low, auc.high)
     return Gate(ROC_AUC_AT_LEAST, verdict, auc.value, threshold, bounds, evaluation.n_rows, sentence)
+
+
+def _beats_baseline(evaluation: Evaluation, auc: Interval) -> Gate:
+    rival = evaluation.baseline.metrics["roc_auc"] if evaluation.baseline else None
+    if rival is None:
+        sentence = "There is no baseline to compare with; declare the baseline's keys or leave this gate out."
+        return Gate(BEATS_BASELINE, "failed", auc.value, None, (auc.low, auc.high), evaluation.n_rows, sentence)
+    sentence = (
+        f"ROC AUC is {_told(auc, evaluation)}; the lower end must lie above the baseline's {rival.value:.3f}"
+        f" and {'does' if auc.low > rival.value else 'does not'}."
+    )
     verdict, bounds = _verdict(passed=auc.low > rival.value), (auc.low, auc.high)
     return Gate(BEATS_BASELINE, verdict, auc.value, rival.value, bounds, evaluation.n_rows, sentence)
+
+
+def _beats_champion(evaluation: Evaluation, asked: BeatsChampion) -> Gate:
+    difference = evaluation.champion.difference["roc_auc"] if evaluation.champion else None
+    if difference is None or evaluation.champion is None:
+        return _passed_by_absence(BEATS_CHAMPION, evaluation)
+    interval, threshold = difference.at(asked.confidence), -asked.margin
+    least = detectable(interval.standard_error, confidence=asked.confidence)
+    undecided = interval.high > max(threshold, 0) and least > asked.margin > 0
+    verdict: Verdict = "passed" if interval.low > threshold else "underpowered" if undecided else "failed"
+    sentence = (
+        f"ROC AUC minus the champion's is {_signed(interval)} (paired, {asked.confidence:.0%} interval,"
+        f" {evaluation.n_rows:,} rows); {_asked(asked)}: {verdict}. Smallest difference these rows would show:"
+        f" {least:.4f}."
+    )
     bounds = (interval.low, interval.high)
     return Gate(BEATS_CHAMPION, verdict, interval.value, threshold, bounds, evaluation.n_rows, sentence)
 
