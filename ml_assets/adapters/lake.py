@@ -8,16 +8,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import duckdb
 
-from ml_assets.adapters.arrow_types import aligned, require_typed, storable, widens
 from ml_assets.adapters.content import EMPTY, PARTITION, WHOLE, Content, content_of
 from ml_assets.adapters.filesystem import absolute, is_local, open_location
+from ml_assets.adapters.replacement import (
+    Replacement,
+    changed_partitions,
+    checked,
+    fit,
+    is_partitioned,
+    keys_of,
+    rows_of,
+)
 from ml_assets.engine import connect, literal, quote
-from ml_assets.errors import LakeConflictError, LakeError, TableNotFoundError, shorten
+from ml_assets.errors import LakeConflictError, LakeError, TableNotFoundError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +48,6 @@ class PartitionRange:
     last: str | None = None
 
 
-SchemaMode = Literal["merge", "overwrite"] | None
 Partitions = Sequence[str] | PartitionRange | None
 
 
@@ -52,16 +59,6 @@ class Commit:
     version: int
     content: dict[str, Content]
     changed: tuple[str, ...]
-
-
-class _Replacement(NamedTuple):
-    """Rows that are to replace partitions, brought to the schema of the table they meet."""
-
-    name: str
-    rows: "pa.Table"
-    keys: tuple[str, ...] | None  # None: the whole of an unpartitioned table
-    schema_mode: SchemaMode
-    content: dict[str, Content]
 
 
 class Lake:
@@ -87,14 +84,14 @@ class Lake:
             LakeConflictError: another writer replaced one of these partitions during the write.
         """
         keys = None if partitions is None else tuple(sorted(set(partitions)))
-        stored = _checked(name, _arrow(rows), keys)
+        stored = checked(name, _arrow(rows), keys)
         seen: dict[str, Content] | None = None
         with connect() as con:
             for attempt in range(_ATTEMPTS):
                 table = self._table_or_none(name)
-                replacement = _replacement(con, name, stored, keys, table)
+                replacement = fit(con, name, stored, keys, table)
                 current = {} if table is None else self._content(con, table, keys)
-                changed = _changed(replacement, current, seen)
+                changed = changed_partitions(replacement, current, seen)
                 seen = current if seen is None else seen
                 version = table.version() if table and not changed else self._commit(table, replacement, changed)
                 if version is not None:
@@ -149,7 +146,7 @@ class Lake:
     def partitions(self, name: str, *, version: int | None = None) -> list[str]:
         """List the partitions that hold rows, sorted; none for an unpartitioned table."""
         table = self._table(name, version)
-        return sorted(_keys(table)) if _is_partitioned(table) else []
+        return sorted(keys_of(table)) if is_partitioned(table) else []
 
     def content(self, name: str, *, partitions: Partitions = None, version: int | None = None) -> dict[str, Content]:
         """Hash the stored rows in one scan, per partition (listed ones without rows too) or under `""`."""
@@ -184,6 +181,10 @@ class Lake:
             raise LakeConflictError(f"Object {path} holds other bytes. Name objects by the hash of their content.")
         return f"{self.uri}/objects/{path}"
 
+    def replace_object(self, path: str, content: bytes) -> None:
+        """Store bytes under `path`, atomically, in place of what was there."""
+        _write_atomically(*self._object(path), content)
+
     def get_object(self, path: str) -> bytes:
         """Read the bytes of an object."""
         filesystem, place = self._object(path)
@@ -216,11 +217,10 @@ class Lake:
 
         try:
             table = DeltaTable(f"{self.uri}/{name}", storage_options=self.storage_options)
-            if version is not None and version != table.version():
-                _load_version(table, name, version)
             if as_of is not None:
-                table.load_as_version(as_of)
-                _require_as_old(table, as_of)
+                version = _version_as_of(table, name, as_of)
+            if version is not None:
+                _load_version(table, name, version)
         except NoTableError as error:
             raise TableNotFoundError(f"No table {name} in {self.uri}. Materialize it first.") from error
         except DeltaError as error:
@@ -245,9 +245,9 @@ class Lake:
     def _content(
         self, con: duckdb.DuckDBPyConnection, table: "DeltaTable", partitions: Partitions
     ) -> dict[str, Content]:
-        return content_of(con, self._dataset(table, partitions), by_partition=_is_partitioned(table))
+        return content_of(con, self._dataset(table, partitions), by_partition=is_partitioned(table))
 
-    def _commit(self, table: "DeltaTable | None", replacement: _Replacement, changed: tuple[str, ...]) -> int | None:
+    def _commit(self, table: "DeltaTable | None", replacement: Replacement, changed: tuple[str, ...]) -> int | None:
         """Write and give the version; None when another writer came first, so that the caller looks again."""
         from deltalake import write_deltalake
         from deltalake.exceptions import CommitFailedError, DeltaError
@@ -256,7 +256,7 @@ class Lake:
         target = f"{self.uri}/{replacement.name}" if table is None else table
         try:
             write_deltalake(
-                target, data=_rows_of(replacement, changed), storage_options=self.storage_options, **arguments
+                target, data=rows_of(replacement, changed), storage_options=self.storage_options, **arguments
             )
         except CommitFailedError:
             return None
@@ -271,80 +271,7 @@ def _arrow(rows: "pa.Table | duckdb.DuckDBPyRelation") -> "pa.Table":
     return rows.to_arrow_table() if isinstance(rows, duckdb.DuckDBPyRelation) else rows
 
 
-def _checked(name: str, rows: "pa.Table", keys: tuple[str, ...] | None) -> "pa.Table":
-    """Bring rows to stored types and require that they name the partitions that are written, and only those."""
-    stored = storable(rows, name)
-    if keys is None:
-        if PARTITION in stored.column_names:
-            raise LakeError(f"{name}: rows with {PARTITION} are written with `partitions=`, the partitions to replace.")
-        return stored
-    if "" in keys or PARTITION not in stored.column_names:
-        raise LakeError(f"{name}: partitioned rows need a {PARTITION} column of text, and partitions a name.")
-    strange = [key for key in stored[PARTITION].unique().to_pylist() if key not in set(keys)]
-    if strange:
-        raise LakeError(f"{name}: rows of partitions that are not written here: {shorten(sorted(map(str, strange)))}.")
-    return stored
-
-
-def _replacement(
-    con: duckdb.DuckDBPyConnection,
-    name: str,
-    rows: "pa.Table",
-    keys: tuple[str, ...] | None,
-    table: "DeltaTable | None",
-) -> _Replacement:
-    schema_mode = None
-    if table is not None:
-        rows, schema_mode = _fitted(name, rows, keys, table)
-    require_typed(rows.schema, name)
-    content = content_of(con, rows, by_partition=keys is not None)
-    return _Replacement(name, rows, keys, schema_mode, dict.fromkeys(keys or (), EMPTY) | content)
-
-
-def _fitted(
-    name: str, rows: "pa.Table", keys: tuple[str, ...] | None, table: "DeltaTable"
-) -> tuple["pa.Table", SchemaMode]:
-    """Bring rows to the schema of a table, or say that they replace it, which whoever writes all of it may."""
-    import pyarrow as pa
-
-    if _is_partitioned(table) != (keys is not None):
-        raise LakeError(f"{name}: a table cannot become partitioned, or unpartitioned. Write it under another name.")
-    schema = pa.schema(table.schema().to_arrow())
-    if keys is None:
-        same = set(schema.names) == set(rows.column_names) and widens(rows.schema, schema)
-        return (aligned(rows, schema, name), None) if same else (rows, "overwrite")
-    if not widens(rows.schema, schema) and set(keys) >= _keys(table):
-        return rows, "overwrite"
-    return aligned(rows, schema, name), "merge" if set(rows.column_names) - set(schema.names) else None
-
-
-def _changed(
-    replacement: _Replacement, current: dict[str, Content], seen: dict[str, Content] | None
-) -> tuple[str, ...]:
-    """Name the partitions to rewrite, all when only the schema is new.
-
-    Raises:
-        LakeConflictError: they were replaced since `seen`, by something else than these rows.
-    """
-    wanted = replacement.content
-    differing = tuple(key for key in wanted if current.get(key, EMPTY) != wanted[key])
-    moved = [] if seen is None else [key for key in differing if current.get(key, EMPTY) != seen.get(key, EMPTY)]
-    if moved:
-        raise LakeConflictError(
-            f"{replacement.name}: another writer replaced {shorten(map(repr, moved))} during the write. Run it again."
-        )
-    return tuple(wanted) if replacement.schema_mode and not differing else differing
-
-
-def _rows_of(replacement: _Replacement, changed: tuple[str, ...]) -> "pa.Table":
-    import pyarrow.compute as pc
-
-    if replacement.keys is None or len(changed) == len(replacement.keys):
-        return replacement.rows
-    return replacement.rows.filter(pc.field(PARTITION).isin(list(changed)))
-
-
-def _arguments(replacement: _Replacement, changed: tuple[str, ...], *, create: bool) -> dict[str, Any]:
+def _arguments(replacement: Replacement, changed: tuple[str, ...], *, create: bool) -> dict[str, Any]:
     if create:
         partition_by = None if replacement.keys is None else [PARTITION]
         return {"mode": "error", "partition_by": partition_by, "configuration": _CONFIGURATION}
@@ -352,14 +279,6 @@ def _arguments(replacement: _Replacement, changed: tuple[str, ...], *, create: b
     if replacement.keys is None or replacement.schema_mode == "overwrite":
         return arguments
     return arguments | {"predicate": f"{PARTITION} IN ({', '.join(map(literal, changed))})"}
-
-
-def _is_partitioned(table: "DeltaTable") -> bool:
-    return table.metadata().partition_columns == [PARTITION]
-
-
-def _keys(table: "DeltaTable") -> set[str]:
-    return {partition[PARTITION] for partition in table.partitions()}
 
 
 def _bounds(partitions: Partitions) -> list[tuple[str, str, Any]] | None:
@@ -375,14 +294,17 @@ def _load_version(table: "DeltaTable", name: str, version: int) -> None:
     newest = table.version()
     if not 0 <= version <= newest:
         raise TableNotFoundError(f"{name} has no version {version}; its newest is {newest}.")
-    table.load_as_version(version)
+    if version != newest:
+        table.load_as_version(version)
 
 
-def _require_as_old(table: "DeltaTable", as_of: datetime) -> None:
-    """Delta gives its first version for any moment before it; here nothing was there yet."""
-    committed = datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
-    if committed > as_of:
-        raise TableNotFoundError(f"{table.table_uri} did not exist at {as_of}; its first version is of {committed}.")
+def _version_as_of(table: "DeltaTable", name: str, as_of: datetime) -> int:
+    # Delta's own search gives the first version for any moment before it.
+    commits = {entry["version"]: datetime.fromtimestamp(entry["timestamp"] / 1000, UTC) for entry in table.history()}
+    versions = [version for version, committed in commits.items() if committed <= as_of]
+    if not versions:
+        raise TableNotFoundError(f"{name} did not exist at {as_of}; its first version is of {min(commits.values())}.")
+    return max(versions)
 
 
 def _write_atomically(filesystem: "fs.FileSystem", place: str, content: bytes) -> None:

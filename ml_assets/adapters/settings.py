@@ -1,0 +1,42 @@
+"""Where things are: read once from the environment, with defaults that need nothing but a folder."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places of one installation. Every field has its variable; the defaults live below `ML_ASSETS_HOME`."""
+
+    home: Path
+    landing_uri: str
+    lake_uri: str
+    mlflow_uri: str
+    online_store: Path
+    endpoints: Path
+    reports: Path
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read `ML_ASSETS_HOME` (default `var` in the working directory) and the variable of each place."""
+        home = Path(os.environ.get("ML_ASSETS_HOME", "var")).resolve()
+
+        def place(variable: str, default: Path | str) -> str:
+            return os.environ.get(f"ML_ASSETS_{variable}") or str(default)
+
+        return cls(
+            home=home,
+            landing_uri=place("LANDING_URI", home / "landing"),
+            lake_uri=place("LAKE_URI", home / "lake"),
+            mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+            online_store=Path(place("ONLINE_STORE", home / "online" / "features.db")),
+            endpoints=Path(place("ENDPOINTS", home / "endpoints")),
+            reports=Path(place("REPORTS", home / "reports")),
+        )
+
+    def landing(self, pattern: str) -> str:
+        """Resolve a source's pattern: an absolute path or URI stays, a relative one is below the landing place."""
+        if "://" in pattern or Path(pattern).is_absolute():
+            return pattern
+        return f"{self.landing_uri.rstrip('/')}/{pattern}"

@@ -1,0 +1,106 @@
+"""What the four components share: where they were declared, and errors that say so."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from ml_assets.errors import DeclarationError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The YAML document of a component, to point at the line that is wrong."""
+
+    folder: Path | None = None
+    positions: Any = None
+
+    @classmethod
+    def of(cls, context: dg.ComponentLoadContext) -> "Place":
+        """The place of the component that is being loaded; unknown for one that was built in Python."""
+        tree = getattr(context.component_decl, "source_tree", None)
+        return cls(Path(context.path), tree.source_position_tree if tree else None)
+
+    def error(self, problem: str, *path: str | int) -> DeclarationError:
+        """An error at the attribute that a path leads to, or at the nearest that exists."""
+        if self.positions is None:
+            return DeclarationError(problem)
+        position, _ = self.positions.lookup_closest_and_path(["attributes", *path], trace=None)
+        return DeclarationError(problem, file=position.filename, line=position.start.line)
+
+
+class Freshness(dg.Model, dg.Resolvable):
+    """How old an asset may get, by the wall clock since its last materialization."""
+
+    fail: str = Field(description="The asset is stale from here on.", examples=["36h"])
+    warn: str | None = Field(default=None, description="A first warning; shorter than `fail`.", examples=["26h"])
+
+
+class Declared(dg.Component, dg.Model, dg.Resolvable):
+    """Base of the components: name, documentation, owner, and the place of the declaration."""
+
+    name: str = Field(description="Name in snake_case; the asset keys are made from it.", examples=["flight_outcomes"])
+    description: str = Field(
+        default="", description="What it holds, for people; shown in the UI.", examples=["One row per landed flight."]
+    )
+    owners: Sequence[str] = Field(
+        default=("team:ml",),
+        description="Who answers for it: `team:<name>` or mail addresses.",
+        examples=[["team:ops"]],
+    )
+    group: str | None = Field(
+        default=None, description="The use case; default: the name of the folder.", examples=["flights"]
+    )
+    _place: Place = PrivateAttr(default=Place())
+
+    @classmethod
+    def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
+        """Load as Dagster does, and remember where the declaration stands."""
+        component = super().load(attributes, context)
+        component._place = Place.of(context)  # noqa: SLF001
+        component._check_name()  # noqa: SLF001
+        return component
+
+    def error(self, problem: str, *path: str | int) -> DeclarationError:
+        """An error at one of this component's attributes."""
+        return self._place.error(f"{type(self).__name__} '{self.name}': {problem}", *path)
+
+    def duration(self, text: str, *path: str | int) -> timedelta:
+        """Read `15m`, `26h`, `7d` or `1h30m`."""
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+        if not parts or "".join(n + u for n, u in parts) != text.replace(" ", ""):
+            raise self.error(f"'{text}' is no duration. Write it as `15m`, `26h`, `7d` or `1h30m`.", *path)
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+    def freshness_policy(self, declared: Freshness | None) -> dg.FreshnessPolicy | None:
+        """The policy of the assets, by the wall clock since their last materialization."""
+        if declared is None:
+            return None
+        warn = self.duration(declared.warn, "freshness", "warn") if declared.warn else None
+        return dg.FreshnessPolicy.time_window(self.duration(declared.fail, "freshness", "fail"), warn)
+
+    @property
+    def use_case(self) -> str:
+        """The group of the assets."""
+        return self.group or (self._place.folder.name if self._place.folder else "default")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the declaration, for files that it names."""
+        return self._place.folder or Path()
+
+    def op_name(self, layer: str) -> str:
+        """A name for the step that Dagster shows in its run view."""
+        return f"{self.use_case}__{layer}__{self.name}"
+
+    def _check_name(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise self.error("a name is snake_case: lower-case letters, digits and underscores.", "name")

@@ -1,0 +1,170 @@
+"""FeatureView: features of one entity as of any moment, offline and online."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import dagster as dg
+import duckdb
+from pydantic import Field
+
+from ml_assets.components.declared import Declared, Freshness
+from ml_assets.components.project import Project
+from ml_assets.components.table import Table
+from ml_assets.errors import DeclarationError
+from ml_assets.features.check import output_columns
+from ml_assets.features.view import Aggregation
+from ml_assets.features.view import FeatureView as View
+from ml_assets.orchestration import assets, automation, partitions
+from ml_assets.orchestration.assets import Check, Node
+from ml_assets.steps import features
+from ml_assets.steps.specs import DAY, ViewSpec
+
+
+class Windows(dg.Model, dg.Resolvable):
+    """One expression, reduced by functions over windows."""
+
+    functions: Sequence[str] = Field(description="count sum mean std min max p50 p90.", examples=[["mean", "count"]])
+    windows: Sequence[str] = Field(description="How far each looks back.", examples=[["6h", "1d", "28d"]])
+    expression: str | None = Field(
+        default=None, description="SQL over a row; default: the column of this name.", examples=["delay > 15"]
+    )
+    where: str | None = Field(default=None, description="Rows that count.", examples=["NOT cancelled"])
+
+
+class FeatureView(Declared):
+    """Features of one entity that change on a grid of times, correct as of any moment.
+
+    Makes `features/<name>`: window aggregations of a table, or what a plain SQL statement selects. A row at grid time
+    g is made only from what was known at g; a check recomputes the newest day without all later data.
+    """
+
+    entity: Sequence[str] = Field(
+        description="The columns that name what the features are about.", examples=[["carrier"]]
+    )
+    table: str | None = Field(default=None, description="The table that is aggregated.", examples=["flight_outcomes"])
+    aggregations: dict[str, Windows] | None = Field(
+        default=None,
+        description="Window aggregations, by name of the result.",
+        examples=[{"arrival_delay_minutes": {"functions": ["mean"], "windows": ["6h", "1d"]}}],
+    )
+    sql: str | None = Field(
+        default=None,
+        description="File beside the YAML, or a statement: selects the entity, `known_at` and features from tables.",
+        examples=["inbound_aircraft.sql"],
+    )
+    every: str | None = Field(
+        default=None, description="The grid: features change only at these times. None: static.", examples=["1h"]
+    )
+    delay: str = Field(default="0s", description="How long after its grid time a row can be served.", examples=["15m"])
+    max_age: str | None = Field(default=None, description="An older row counts as missing.", examples=["2d"])
+    freshness: Freshness | None = Field(default=None, description="How old the features may get.")
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The asset with its checks and its condition."""
+        project = Project.of(context)
+        project.require_unique(self)
+        spec = self.spec(project)
+        node = Node(
+            "features",
+            self.name,
+            self.description or f"Features of {', '.join(self.entity)}.",
+            kinds=frozenset({"duckdb", "deltalake"}),
+            deps=[_dep(spec, table.name, table.daily) for table in spec.tables],
+            checks=CHECKS,
+            columns=self.columns(project),
+            freshness=self.freshness_policy(self.freshness),
+            automation=automation.on_new_content(
+                present=[dg.AssetKey(["raw", spec.tables[0].name])] if spec.daily else []
+            ),
+        )
+        asset = assets.build(
+            self,
+            name=self.op_name("features"),
+            nodes=[node],
+            step=partial(features.materialize, spec),
+            version=features.VERSION,
+            partitions_def=partitions.of(spec.tables[0]) if spec.daily else None,
+        )
+        return assets.definitions(self, [asset], leads=project.leads(self))
+
+    def spec(self, project: Project) -> ViewSpec:
+        """The view with its tables; what does not fit them is an error here."""
+        statement, tables = self._statement(), self._tables(project)
+        try:
+            view = View(
+                name=self.name,
+                entity=tuple(self.entity),
+                every=self.duration(self.every, "every") if self.every else 0 * DAY,
+                delay=self.duration(self.delay, "delay"),
+                max_age=self.duration(self.max_age, "max_age") if self.max_age else None,
+                tables=tuple(table.name for table in tables),
+                keys=tuple(tables[0].keys),
+                event_timestamp=tables[0].event_timestamp or "known_at",
+                aggregations=self._aggregations(),
+                sql=statement,
+            )
+        except DeclarationError as error:
+            raise self._located(error) from error
+        return ViewSpec(view, tuple(table.spec() for table in tables), features.keep_default(view.max_age))
+
+    def columns(self, project: Project) -> list["_Column"]:
+        """The columns of the feature rows, found by binding the SQL to the tables' contracts."""
+        view = self.spec(project).view
+        try:
+            found = output_columns(view, {t.name: t.columns() for t in self._tables(project)})
+        except DeclarationError as error:
+            raise self._located(error) from error
+        return [_Column(name, kind) for name, kind in found]
+
+    def _located(self, error: DeclarationError) -> DeclarationError:
+        path = self.folder / self.sql if self.sql and self.sql.endswith(".sql") else None
+        if path and error.line:
+            return DeclarationError(error.problem, file=path, line=error.line)
+        return self.error(error.problem, "sql" if self.sql else "aggregations")
+
+    def _statement(self) -> str | None:
+        if not self.sql or not self.sql.endswith(".sql"):
+            return self.sql
+        path = self.folder / self.sql
+        if not path.is_file():
+            raise self.error(f"there is no file {path}.", "sql")
+        return path.read_text()
+
+    def _tables(self, project: Project) -> list[Table]:
+        if self.table:
+            return [project.find(Table, self.table, self, "table")]
+        try:
+            names = sorted(duckdb.connect().get_table_names(self._statement() or ""))
+        except duckdb.Error as error:
+            raise self._located(DeclarationError(str(error).splitlines()[0], line=1)) from error
+        if not names:
+            raise self.error("name a `table` to aggregate, or `sql` that reads tables.", "sql")
+        found = [project.find(Table, name, self, "sql") for name in names]
+        return sorted(found, key=lambda table: table.partitions is None)
+
+    def _aggregations(self) -> dict[str, Aggregation] | None:
+        return self.aggregations and {
+            name: Aggregation(
+                expression=windows.expression or name,
+                functions=tuple(windows.functions),
+                windows=tuple(self.duration(w, "aggregations", name, "windows") for w in windows.windows),
+                where=windows.where,
+            )
+            for name, windows in self.aggregations.items()
+        }
+
+
+CHECKS = (
+    Check(features.HINDSIGHT, "The newest day, computed again without anything known later, has the same rows.", True),
+    Check(features.UNIQUE, "No two rows of an entity share a time.", True),
+)
+
+
+class _Column:
+    def __init__(self, name: str, kind: str) -> None:
+        self.name, self.type = name, kind
+
+
+def _dep(spec: ViewSpec, table: str, daily: bool) -> dg.AssetDep | dg.AssetKey:
+    key = dg.AssetKey(["tables", table])
+    return partitions.window(key, before=spec.lookback_days) if daily and spec.daily else key

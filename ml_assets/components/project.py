@@ -1,0 +1,45 @@
+"""All components of a project by name, so that one declaration can refer to another."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import dagster as dg
+
+from ml_assets.components.declared import Declared
+from ml_assets.errors import shorten
+
+T = TypeVar("T", bound=Declared)
+
+
+class Project:
+    """The declared components of one component tree."""
+
+    def __init__(self, components: list[Declared]) -> None:
+        self._components = components
+
+    @classmethod
+    def of(cls, context: dg.ComponentLoadContext) -> "Project":
+        """The project that a component is loaded in."""
+        return cls(context.component_tree.get_all_components(of_type=Declared))
+
+    def named(self, kind: type[T]) -> Mapping[str, T]:
+        """The components of one kind by name."""
+        return {found.name: found for found in self._components if isinstance(found, kind)}
+
+    def find(self, kind: type[T], name: str, asker: Declared, *path: str | int) -> T:
+        """The component of a name; an unknown one is an error at the line that names it."""
+        known = self.named(kind)
+        if name not in known:
+            nouns = f"{kind.__name__.lower()}s" if kind.__name__ != "FeatureView" else "feature views"
+            raise asker.error(f"there is no '{name}' among the {nouns}: {shorten(sorted(known)) or 'none'}.", *path)
+        return known[name]
+
+    def require_unique(self, component: Declared) -> None:
+        """Refuse a second component of the same kind and name, at the line of the second."""
+        same = [c for c in self._components if type(c) is type(component) and c.name == component.name]
+        if len(same) > 1 and same[0] is not component:
+            raise component.error("another one has this name already. Names are unique by kind.", "name")
+
+    def leads(self, component: Declared) -> bool:
+        """Whether this component is the first of its use case: it defines what the use case has once."""
+        return next(c for c in self._components if c.use_case == component.use_case) is component

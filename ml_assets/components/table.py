@@ -1,0 +1,170 @@
+"""Table: from delivered files to the rows that keep a contract."""
+
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.components.declared import Declared, Freshness
+from ml_assets.components.project import Project
+from ml_assets.errors import DeclarationError, shorten
+from ml_assets.orchestration import assets, partitions, sensors
+from ml_assets.orchestration.assets import Check, Node
+from ml_assets.steps import ingest
+from ml_assets.steps.specs import TableSpec
+from ml_assets.tables.outline import outline
+from ml_assets.tables.schema import Column
+
+CHECKS = (
+    Check(ingest.READABLE, "Every file can be read and has exactly the columns of the contract.", blocking=True),
+    Check(ingest.NOT_EMPTY, "Every delivery holds rows.", blocking=True),
+    Check(ingest.FEW_INVALID, "The share of rows in quarantine is at most `invalid_rows.fail_above`.", blocking=True),
+    Check(ingest.RECONCILED, "Delivered rows = valid + quarantined + duplicates.", blocking=True),
+)
+RAW_CHECKS = (Check(ingest.KEPT, "The stored bytes of every file have the hash that they were delivered with."),)
+
+
+class Source(dg.Model, dg.Resolvable):
+    """Where the rows come from."""
+
+    files: str = Field(
+        description="Pattern of the delivered files, local or s3://; relative to ML_ASSETS_LANDING_URI. Parquet, CSV"
+        " or JSON lines. For daily partitions the file name holds the day: 2013-01-05.parquet, 2013-01-05T14.parquet.",
+        examples=["flight_outcomes/*.parquet"],
+    )
+
+
+class Partitions(dg.Model, dg.Resolvable):
+    """How the table is cut."""
+
+    column: str = Field(description="The time that says which day a row belongs to.", examples=["known_at"])
+    start: str = Field(description="First day.", examples=["2013-01-01"])
+    end: str | None = Field(
+        default=None, description="Last day, for data that has ended; default: today.", examples=["2013-12-31"]
+    )
+    grain: Literal["daily"] = Field(default="daily", description="UTC days.", examples=["daily"])
+
+
+class InvalidRows(dg.Model, dg.Resolvable):
+    """What happens to rows that break the contract."""
+
+    action: Literal["quarantine"] = Field(
+        default="quarantine", description="They are kept beside the table with the rule.", examples=["quarantine"]
+    )
+    fail_above: float = Field(
+        default=0.02, ge=0, le=1, description="A larger share of a partition refuses all of it.", examples=[0.02]
+    )
+
+
+class Table(Declared):
+    """Rows that keep their contract, from files as they were delivered.
+
+    Makes `raw/<name>` (the bytes, by partition, with arrival time and hash) and `tables/<name>` (the valid rows; the
+    others go to the quarantine with the rule that they broke), four blocking checks, and a sensor that runs exactly
+    the partitions whose content is new.
+    """
+
+    source: Source = Field(description="Where the rows come from.", examples=[{"files": "flight_outcomes/*.parquet"}])
+    contract: str = Field(
+        description="The pandera model that every row keeps: `package.module.Class`.",
+        examples=["my_project.defs.flights.contracts.FlightOutcomes"],
+    )
+    keys: Sequence[str] = Field(description="The columns that identify a row.", examples=[["flight_id"]])
+    partitions: Partitions | None = Field(
+        default=None,
+        description="Daily partitions; without: one whole table.",
+        examples=[{"grain": "daily", "column": "known_at", "start": "2013-01-01"}],
+    )
+    event_timestamp: str | None = Field(
+        default=None, description="The column that says when it happened.", examples=["arrived_at"]
+    )
+    known_at: str | None = Field(
+        default=None,
+        description="SQL for the moment a row could first be used; default: the event timestamp, else the arrival.",
+        examples=["arrived_at + INTERVAL 15 MINUTE"],
+    )
+    invalid_rows: InvalidRows = Field(
+        default=InvalidRows(), description="What happens to rows that break it.", examples=[{"fail_above": 0.02}]
+    )
+    freshness: Freshness | None = Field(
+        default=None, description="How old the table may get.", examples=[{"warn": "26h", "fail": "36h"}]
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Raw, table, checks and the sensor of arrivals."""
+        project = Project.of(context)
+        project.require_unique(self)
+        spec = self.spec()
+        asset = assets.build(
+            self,
+            name=self.op_name("ingest"),
+            nodes=self._nodes(spec),
+            step=partial(ingest.ingest, spec),
+            version=ingest.VERSION,
+            partitions_def=partitions.of(spec),
+        )
+        return assets.definitions(self, [asset], leads=project.leads(self), sensors=[sensors.arrivals(spec)])
+
+    def spec(self) -> TableSpec:
+        """The table as the steps know it."""
+        self._check_columns()
+        cut = self.partitions
+        return TableSpec(
+            name=self.name,
+            files=self.source.files,
+            contract=self.contract,
+            keys=tuple(self.keys),
+            first_day=self._day(cut.start, "start") if cut else None,
+            last_day=self._day(cut.end, "end") if cut and cut.end else None,
+            partition_column=cut.column if cut else None,
+            event_timestamp=self.event_timestamp,
+            known_at=self.known_at or self.event_timestamp,
+            fail_above=self.invalid_rows.fail_above,
+        )
+
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the contract, read without importing it."""
+        try:
+            return outline(self.contract)
+        except DeclarationError as error:
+            raise (error if error.file else self.error(error.problem, "contract")) from error
+
+    def _nodes(self, spec: TableSpec) -> list[Node]:
+        policy = self.freshness_policy(self.freshness)
+        raw = Node(
+            "raw",
+            self.name,
+            f"Deliveries of `{self.name}` byte for byte, with arrival time and hash.",
+            kinds=frozenset({"file"}),
+            checks=RAW_CHECKS,
+            freshness=policy,
+        )
+        table = Node(
+            "tables",
+            self.name,
+            self.description or f"Rows of `{self.name}` that keep their contract.",
+            kinds=frozenset({"deltalake", "pandera", "duckdb"}),
+            deps=[raw.key],
+            checks=CHECKS,
+            columns=self.columns(),
+            freshness=policy,
+        )
+        return [raw, table]
+
+    def _day(self, text: str, which: str) -> date:
+        try:
+            return date.fromisoformat(str(text)[:10])
+        except ValueError as error:
+            raise self.error(f"'{text}' is no day. Write it as 2013-01-05.", "partitions", which) from error
+
+    def _check_columns(self) -> None:
+        known = [column.name for column in self.columns()]
+        named = [(key, ("keys",)) for key in self.keys]
+        named += [(self.event_timestamp, ("event_timestamp",))] if self.event_timestamp else []
+        named += [(self.partitions.column, ("partitions", "column"))] if self.partitions else []
+        for column, path in named:
+            if column not in [*known, "known_at"]:
+                raise self.error(f"the contract has no column '{column}'. It has: {shorten(known, 20)}.", *path)

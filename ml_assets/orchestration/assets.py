@@ -1,0 +1,133 @@
+"""From a step to Dagster assets: one operation for the nodes that a step makes, with checks and automation."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import dagster as dg
+
+from ml_assets.orchestration.automation import RETRY, automation_sensor
+from ml_assets.orchestration.events import advice, events, report, table_schema
+from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
+from ml_assets.records import StepResult
+from ml_assets.steps.run import Run
+
+Step = Callable[[Run], Mapping[str, StepResult]]
+
+
+class Owner(Protocol):
+    """The component that declares the assets."""
+
+    @property
+    def use_case(self) -> str:
+        """Group of the assets."""
+        ...
+
+    @property
+    def owners(self) -> Sequence[str]:
+        """Who answers for them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """A sentence that is true when the check passes; a blocking one stops what is downstream."""
+
+    name: str
+    description: str
+    blocking: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """One asset that a step makes."""
+
+    layer: str
+    name: str
+    description: str
+    kinds: frozenset[str] = frozenset()
+    deps: Sequence[dg.AssetDep | dg.AssetKey] = ()
+    checks: Sequence[Check] = ()
+    columns: Iterable[Any] = ()
+    freshness: dg.FreshnessPolicy | None = None
+    automation: dg.AutomationCondition | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The asset's key, `[layer, name]`."""
+        return dg.AssetKey([self.layer, self.name])
+
+    def spec(self, owner: Owner, partitions_def: dg.PartitionsDefinition | None, version: int) -> dg.AssetSpec:
+        """The node as Dagster's graph shows it."""
+        return dg.AssetSpec(
+            self.key,
+            deps=self.deps,
+            description=self.description,
+            metadata={"dagster/column_schema": table_schema(self.columns)} if self.columns else None,
+            skippable=partitions_def is not None,
+            group_name=owner.use_case,
+            code_version=str(version),
+            freshness_policy=self.freshness,
+            automation_condition=self.automation,
+            owners=list(owner.owners),
+            tags={"ml_assets/layer": self.layer, **self.tags},
+            kinds=set(self.kinds),
+            partitions_def=partitions_def,
+        )
+
+
+def build(
+    owner: Owner,
+    *,
+    name: str,
+    nodes: Sequence[Node],
+    step: Step,
+    version: int,
+    partitions_def: dg.PartitionsDefinition | None = None,
+    pool: str | None = None,
+) -> dg.AssetsDefinition:
+    """Make the assets of one step: a single operation that reports each node, each partition and each check."""
+
+    @dg.multi_asset(
+        name=name,
+        specs=[node.spec(owner, partitions_def, version) for node in nodes],
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=node.key, description=check.description, blocking=check.blocking)
+            for node in nodes
+            for check in node.checks
+        ],
+        partitions_def=partitions_def,
+        can_subset=len(nodes) > 1,
+        backfill_policy=dg.BackfillPolicy.single_run() if partitions_def else None,
+        retry_policy=RETRY,
+        pool=pool,
+    )
+    def materialize(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
+        run = platform.run(context)
+        with advice():
+            results = step(run)
+        for asset, result in results.items():
+            report(context, asset, run.partitions, result)
+            yield from events(context, dg.AssetKey.from_user_string(asset), result)
+
+    return materialize
+
+
+def definitions(
+    owner: Owner,
+    assets: Sequence[dg.AssetsDefinition],
+    *,
+    leads: bool,
+    sensors: Sequence[dg.SensorDefinition] = (),
+    schedules: Sequence[dg.ScheduleDefinition] = (),
+) -> dg.Definitions:
+    """Bind assets and sensors; the leading component of a use case brings what it has once."""
+    shared = [automation_sensor(owner.use_case)] if leads else []
+    return dg.Definitions(
+        assets=assets,
+        sensors=[*sensors, *shared],
+        schedules=schedules,
+        resources={"platform": PLATFORM},
+        executor=EXECUTOR,
+    )

@@ -1,0 +1,38 @@
+"""When an asset inside the graph runs by itself: when the content of what it is made from has changed."""
+
+from collections.abc import Sequence
+from functools import cache, reduce
+from operator import and_
+
+import dagster as dg
+
+_CHANGED = dg.AutomationCondition.data_version_changed()
+TICK_SECONDS = 5
+
+
+def on_new_content(*, present: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
+    """Run a partition when the data version of something upstream changed and every blocking check there passed.
+
+    `present` names assets whose partition of the same day must exist: a window reaches into days that have
+    not been delivered yet, and those must wait. Conditions see edges only and can miss one (dagster#33587);
+    the reconciling schedule is the backstop.
+    """
+    condition = dg.AutomationCondition.any_deps_match(_CHANGED).since_last_handled()
+    arrived = [dg.AutomationCondition.asset_matches(key, ~dg.AutomationCondition.missing()) for key in present]
+    gates = [dg.AutomationCondition.all_deps_blocking_checks_passed(), ~dg.AutomationCondition.in_progress()]
+    return reduce(and_, [*arrived, *gates], condition).with_label("content upstream changed")
+
+
+@cache
+def automation_sensor(group: str) -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions of one use case, switched on."""
+    return dg.AutomationConditionSensorDefinition(
+        f"{group}_automation",
+        target=dg.AssetSelection.groups(group),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=TICK_SECONDS,
+        description=f"Runs the assets of {group} whose upstream content has changed.",
+    )
+
+
+RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)

@@ -1,0 +1,69 @@
+"""Sensors at the border of the graph: they look at the world and request exactly what is new."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import dagster as dg
+
+from ml_assets.adapters.landing import Landing, PartitionState
+from ml_assets.errors import shorten
+from ml_assets.orchestration.resources import Platform
+from ml_assets.steps.features import runs_of
+from ml_assets.steps.memo import digest
+from ml_assets.steps.specs import TableSpec
+
+TICK_SECONDS = 5
+_RUNNING = dg.DefaultSensorStatus.RUNNING
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def arrivals(spec: TableSpec) -> dg.SensorDefinition:
+    """Requests the partitions of a table whose delivered content is new, consecutive days in one run.
+
+    The run key holds the content, so that the same delivery never runs twice; a cursor that was lost costs nothing
+    but hashing, since steps know what they have computed.
+    """
+    keys = [dg.AssetKey(["raw", spec.name]), dg.AssetKey(["tables", spec.name])]
+
+    @dg.sensor(
+        name=f"{spec.name}_arrivals",
+        target=dg.AssetSelection.assets(*keys),
+        default_status=_RUNNING,
+        minimum_interval_seconds=TICK_SECONDS,
+        description=f"Requests the partitions of `{spec.name}` whose files have new content.",
+    )
+    def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        landing = Landing(platform.look().settings.landing(spec.files), daily=spec.daily)
+        seen = {key: PartitionState(**state) for key, state in json.loads(context.cursor or "{}").items()}
+        now = landing.content(seen)
+        fresh = [key for key, state in now.items() if key not in seen or seen[key].digest != state.digest]
+        cursor = json.dumps({key: asdict(state) for key, state in now.items()})
+        if not fresh:
+            return dg.SensorResult(skip_reason=_nothing_new(landing, now), cursor=cursor)
+        contents = {key: now[key].digest for key in fresh}
+        return dg.SensorResult(run_requests=requests(spec.name, keys, contents), cursor=cursor)
+
+    return tick
+
+
+def requests(
+    name: str, keys: Sequence[dg.AssetKey], contents: Mapping[str, str], *, tags: Mapping[str, str] | None = None
+) -> list[dg.RunRequest]:
+    """One run request for each run of consecutive partitions, keyed by what they contain."""
+    if "" in contents:
+        return [dg.RunRequest(run_key=f"{name}:{contents['']}", asset_selection=list(keys), tags=dict(tags or {}))]
+    found = []
+    for first, last in runs_of(list(contents)):
+        content = digest({day: hashed for day, hashed in contents.items() if first <= day <= last})
+        span = {_FIRST: first, _LAST: last, **(tags or {})}
+        run_key = f"{name}:{first}..{last}:{content}"
+        found.append(dg.RunRequest(run_key=run_key, asset_selection=list(keys), tags=span))
+    return found
+
+
+def _nothing_new(landing: Landing, now: Mapping[str, PartitionState]) -> str:
+    stray = landing.deliveries().problems
+    n_files = sum(state.n_files for state in now.values())
+    text = f"Nothing new: {n_files} files in {len(now)} partitions of {landing.pattern}."
+    return text + (f" Left out: {shorten(stray)}" if stray else "")

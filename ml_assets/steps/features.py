@@ -1,0 +1,168 @@
+"""Features: the rows of a view by day, offline in the lake and the newest of them online."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from ml_assets.adapters.lake import Lake, PartitionRange
+from ml_assets.engine import connect, quote
+from ml_assets.errors import shorten
+from ml_assets.features.compute import compute
+from ml_assets.features.prove import time_travel
+from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.records import Finding, Markdown, Produced, StepResult
+from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import DAY, ViewSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+VERSION = 1
+HINDSIGHT = "recomputed_without_later_data_it_is_the_same"
+UNIQUE = "one_row_per_entity_and_time"
+_ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+
+
+def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
+    """Compute the partitions whose inputs changed, put them in the lake and online, and prove the newest one."""
+    memo = Memo(run.lake, spec.name, version=VERSION, config=spec.view)
+    inputs = inputs_of(spec, run.lake, run.partitions)
+    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
+    due = sorted(set(inputs) - set(known))
+    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
+    if not due:
+        _keep_online(spec, run)
+        return {spec.name: StepResult(produced, _not_computed())}
+    rows, findings = _compute(spec, run, due)
+    commit = run.lake.write(spec.name, rows, partitions=due if spec.daily else None)
+    _keep_online(spec, run, rows)
+    for partition in due:
+        content = commit.content[partition]
+        metadata = {"n_rows": content.n_rows, "lake version": commit.version, "features": len(spec.view.features())}
+        memo.write(partition, inputs[partition], content.hash, metadata)
+        produced[partition] = Produced(content.hash, metadata | {"definition": Markdown(_definition(spec))})
+    return {spec.name: StepResult(produced, findings)}
+
+
+def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The content of everything that a partition is computed from; partitions that were not delivered are left out."""
+    if any(not lake.exists(table.table) for table in spec.tables):
+        return {}
+    static = {t.table: lake.content(t.table)[""].hash for t in spec.tables if not t.daily}
+    if not spec.daily:
+        return {"": static}
+    found = {partition: dict(static) for partition in partitions}
+    for table in (t for t in spec.tables if t.daily):
+        span = PartitionRange(shift(min(partitions), -spec.lookback_days), max(partitions))
+        hashes = {day: content.hash for day, content in lake.content(table.table, partitions=span).items()}
+        for partition, named in found.items():
+            days = [d for d in sorted(hashes) if shift(partition, -spec.lookback_days) <= d <= partition]
+            named[table.table] = digest([(day, hashes[day]) for day in days])
+        if table is spec.tables[0]:
+            found = {partition: named for partition, named in found.items() if partition in hashes}
+    return found
+
+
+def shift(partition: str, days: int) -> str:
+    """The daily partition so many days later."""
+    return (datetime.fromisoformat(partition) + days * DAY).date().isoformat()
+
+
+def start_of(partition: str) -> datetime:
+    """The first instant of a daily partition."""
+    return datetime.fromisoformat(partition).replace(tzinfo=UTC)
+
+
+def runs_of(partitions: Sequence[str]) -> list[tuple[str, str]]:
+    """First and last of each run of consecutive days."""
+    days = sorted(partitions)
+    breaks = [i for i, (a, b) in enumerate(pairwise(days), 1) if shift(a, 1) != b]
+    return [(days[i], days[j - 1]) for i, j in pairwise([0, *breaks, len(days)])] if days else []
+
+
+def open_tables(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", first: str, last: str) -> None:
+    """Make the tables of a view known to SQL, no more of them than a range of partitions needs."""
+    for table in spec.tables:
+        span = PartitionRange(shift(first, -spec.lookback_days), last) if table.daily and first else None
+        lake.register(con, table.name, table.table, partitions=span)
+
+
+def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table", tuple[Finding, ...]]:
+    import pyarrow as pa
+
+    parts, findings = [], ()
+    for first, last in runs_of(due) if spec.daily else [("", "")]:
+        run.log(f"{spec.name}: computing {f'{first} to {last}' if first else 'all rows'}")
+        with connect() as con:
+            open_tables(spec, run.lake, con, first, last)
+            start, end = (start_of(first), start_of(last) + DAY) if first else _ALWAYS
+            rows = compute(con, spec.view, first=start, last=end)
+            findings = (_proof(con, spec, rows, end), _unique(con, spec, rows))
+        parts.append(rows)
+    return pa.concat_tables(parts), findings
+
+
+def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", end: datetime) -> Finding:
+    if not spec.daily:
+        return Finding(HINDSIGHT, passed=True, sentence="A static view has no later data.")
+    day = (end - DAY).date().isoformat()
+    newest = rows.filter(_between(rows["partition_key"], day, day))
+    proof = time_travel(con, spec.view, newest, end - DAY, end)
+    sentence = f"{proof.n_rows} rows of {day} came out the same." if proof.identical else shorten(proof.differences)
+    return Finding(HINDSIGHT, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
+
+
+def _between(column: Any, first: str, last: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.greater_equal(column, first), pc.less_equal(column, last))
+
+
+def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") -> Finding:
+    con.register("_rows", rows)
+    columns = ", ".join(quote(column) for column in (*spec.view.entity, FEATURE_TIMESTAMP))
+    doubled = con.sql(f"SELECT count(*) FROM (SELECT {columns} FROM _rows GROUP BY ALL HAVING count(*) > 1)").fetchall()
+    con.unregister("_rows")
+    n = doubled[0][0]
+    return Finding(
+        UNIQUE, n == 0, f"{n} of {rows.num_rows} rows share entity and time with another.", numbers={"doubled": n}
+    )
+
+
+def _not_computed() -> tuple[Finding, ...]:
+    sentence = "Nothing was computed: the inputs are those of the rows that were proven before."
+    return tuple(Finding(check, passed=True, sentence=sentence) for check in (HINDSIGHT, UNIQUE))
+
+
+def _keep_online(spec: ViewSpec, run: Run, rows: "pa.Table | None" = None) -> None:
+    """Write fresh rows to the online store; a store that has lost the view gets its newest days from the lake."""
+    store, view = run.online_store, spec.view
+    if rows is None and view.name in store.views():
+        return
+    if rows is None:
+        newest = run.lake.partitions(spec.name)[-1] if spec.daily else ""
+        span = PartitionRange(shift(newest, -(spec.keep // DAY)), newest) if newest else None
+        rows = run.lake.dataset(spec.name, partitions=span).to_table()
+    columns = [*view.entity, FEATURE_TIMESTAMP, *view.features()]
+    if not spec.daily:
+        store.write(view.name, view.entity, view.features(), rows.select(columns), keep=None)
+    for first, last in runs_of(sorted(set(rows["partition_key"].to_pylist()))) if spec.daily else []:
+        part = rows.filter(_between(rows["partition_key"], first, last)).select(columns)
+        span = {"first": start_of(first), "last": start_of(last) + DAY - timedelta(microseconds=1)}
+        store.replace(view.name, view.entity, view.features(), part, keep=spec.keep, **span)
+
+
+def _definition(spec: ViewSpec) -> str:
+    view = spec.view
+    if view.sql:
+        return f"```sql\n{view.sql.strip()}\n```"
+    lines = [f"- `{feature}`" for feature in view.features()]
+    return f"By {', '.join(view.entity)}, every {view.every}:\n" + "\n".join(lines)
+
+
+def keep_default(max_age: timedelta | None) -> timedelta:
+    """How long rows stay online: long enough to answer for any of the last five weeks again."""
+    return max(max_age or timedelta(0), 35 * DAY)

@@ -1,0 +1,52 @@
+"""What a step is given: the partitions to make, the places of the installation, and where to say what happens."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ml_assets.adapters.settings import Settings
+
+if TYPE_CHECKING:
+    from ml_assets.adapters.lake import Lake
+    from ml_assets.adapters.online_store import SqliteOnlineStore
+    from ml_assets.adapters.registry import Registry
+
+_LOG = logging.getLogger("ml_assets")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a step. `outputs` names the assets wanted from a step that makes several; empty: all."""
+
+    settings: Settings
+    partitions: tuple[str, ...] = ("",)
+    outputs: frozenset[str] = frozenset()
+    run_id: str = "by hand"
+    log: Callable[[str], None] = field(default=_LOG.info)
+
+    def wants(self, name: str) -> bool:
+        """Whether this execution is to make an asset."""
+        return not self.outputs or name in self.outputs
+
+    @cached_property
+    def lake(self) -> "Lake":
+        """The tables."""
+        from ml_assets.adapters.lake import Lake
+
+        return Lake(self.settings.lake_uri)
+
+    @cached_property
+    def online_store(self) -> "SqliteOnlineStore":
+        """The newest feature rows by entity."""
+        from ml_assets.adapters.online_store import SqliteOnlineStore
+
+        return SqliteOnlineStore(self.settings.online_store)
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """The model versions."""
+        from ml_assets.adapters.registry import Registry
+
+        return Registry(self.settings.mlflow_uri, "ml_assets")

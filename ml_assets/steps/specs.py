@@ -1,0 +1,157 @@
+"""What the steps need to know: declarations with every name resolved, free of YAML and of Dagster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from math import ceil
+from typing import Any
+
+from ml_assets.features.view import FeatureView
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: where its files land, what its rows promise, and when each row could first be used."""
+
+    name: str
+    files: str
+    contract: str
+    keys: tuple[str, ...]
+    first_day: date | None = None
+    last_day: date | None = None
+    partition_column: str | None = None
+    event_timestamp: str | None = None
+    known_at: str | None = None
+    fail_above: float = 0.02
+
+    @property
+    def daily(self) -> bool:
+        """Whether the table is partitioned by UTC day."""
+        return self.first_day is not None
+
+    @property
+    def raw(self) -> str:
+        """Name of the deliveries' list in the lake, and of their objects."""
+        return f"raw/{self.name}"
+
+    @property
+    def table(self) -> str:
+        """Name of the valid rows in the lake."""
+        return f"tables/{self.name}"
+
+    @property
+    def quarantine(self) -> str:
+        """Name of the refused rows in the lake."""
+        return f"quarantine/{self.name}"
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """A feature view with its tables, and for how long its rows are kept online."""
+
+    view: FeatureView
+    tables: tuple[TableSpec, ...]
+    keep: timedelta
+
+    @property
+    def name(self) -> str:
+        """Name of the feature rows in the lake."""
+        return f"features/{self.view.name}"
+
+    @property
+    def daily(self) -> bool:
+        """A view is partitioned like its first table."""
+        return self.tables[0].daily and not self.view.is_static
+
+    @property
+    def lookback_days(self) -> int:
+        """How many whole partitions before its own a partition is computed from."""
+        return ceil(self.view.lookback() / DAY)
+
+
+@dataclass(frozen=True)
+class SearchBudget:
+    """How a model is searched for and fitted."""
+
+    trials: int = 8
+    rounds: int = 300
+    seed: int = 7
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model: for which rows it predicts what, from which features, and when it may serve."""
+
+    name: str
+    spine: TableSpec
+    at: str
+    label_table: TableSpec
+    label: str
+    views: tuple[ViewSpec, ...]
+    horizon: timedelta = timedelta(days=2)
+    request_features: str | None = None
+    request_columns: tuple[str, ...] = ()
+    window: timedelta | None = None
+    validation: timedelta = timedelta(days=14)
+    test: timedelta = timedelta(days=14)
+    min_rows: int = 1000
+    budget: SearchBudget = SearchBudget()
+    baseline: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    gates: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    retrain: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def labels(self) -> str:
+        """Name of the labels in the lake."""
+        return f"labels/{self.name}"
+
+    @property
+    def training_set(self) -> str:
+        """Name of the training set in the lake."""
+        return f"training_sets/{self.name}"
+
+    @property
+    def evaluation(self) -> str:
+        """Name of the evaluated test rows in the lake."""
+        return f"evaluations/{self.name}"
+
+    @property
+    def horizon_days(self) -> int:
+        """How many partitions of the label's table after a row's own may hold its label."""
+        return ceil(self.horizon / DAY)
+
+
+@dataclass(frozen=True)
+class EndpointSpec:
+    """An endpoint: which model answers, and how what it answers is watched."""
+
+    name: str
+    model: ModelSpec
+    parity_rows: int = 2000
+    drift_warn: float = 0.15
+    drift_fail: float = 0.2
+    performance_drop: float = 0.02
+
+    @property
+    def predictions(self) -> str:
+        """Name of the prediction log in the lake."""
+        return f"predictions/{self.name}"
+
+    @property
+    def outcomes(self) -> str:
+        """Name of the predictions with their labels in the lake."""
+        return f"outcomes/{self.name}"
+
+    @property
+    def drift(self) -> str:
+        """Name of the drift figures in the lake."""
+        return f"drift/{self.name}"
+
+    @property
+    def performance(self) -> str:
+        """Name of the performance figures in the lake."""
+        return f"performance/{self.name}"
