@@ -1,6 +1,7 @@
 """What windows and the as-of join mean, written as slowly and plainly as possible."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,14 @@ def outcomes(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, OUTCOMES)
 
 
+@lru_cache(maxsize=1)
+def _shared():
+    return engine.connect(threads=1)
+
+
 def connection(rows: list[dict[str, Any]]):
-    con = engine.connect(threads=1)
+    """The one connection of these tests, with other rows: opening one costs more than most of them."""
+    con = _shared()
     con.register("tables/outcomes", outcomes(rows))
     return con
 

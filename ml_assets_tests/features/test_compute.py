@@ -42,7 +42,7 @@ def alike(ours: float | None, theirs: float | None) -> bool:
 VIEW = delays(("delay", Aggregation("delay", FUNCTIONS, (2 * HOUR, 5 * HOUR))))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(outcome_rows())
 def test_windows_hold_what_the_oracle_finds_by_trying_every_row(rows):
     first, last = ORIGIN, ORIGIN + 12 * HOUR
@@ -56,7 +56,7 @@ def test_windows_hold_what_the_oracle_finds_by_trying_every_row(rows):
             assert alike(ours[feature], theirs[feature]), (feature, ours, theirs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(outcome_rows(), st.lists(st.integers(1, 11), max_size=3))
 def test_a_range_computed_in_pieces_gives_the_same_bits(rows, cuts):
     con = connection(rows)
@@ -67,16 +67,19 @@ def test_a_range_computed_in_pieces_gives_the_same_bits(rows, cuts):
     assert joined.combine_chunks().equals(whole.combine_chunks())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(outcome_rows(), st.randoms(use_true_random=False))
-def test_the_order_of_rows_and_older_history_change_no_bit(rows, random):
-    shuffled = random.sample(rows, len(rows))
-    ranged = {"first": ORIGIN + 6 * HOUR, "last": ORIGIN + 10 * HOUR}
-    whole = compute(connection(rows), VIEW, **ranged)
-    assert compute(connection(shuffled), VIEW, **ranged).equals(whole)
+def test_the_order_of_rows_and_history_before_the_lookback_change_no_bit(rows, random):
+    first, last = ORIGIN + 6 * HOUR, ORIGIN + 10 * HOUR
+    rows = [r for r in rows if r["happened_at"] is None or r["known_at"] >= r["happened_at"]]
+    needed = [r for r in rows if r["known_at"] >= first - VIEW.lookback()]
+    shuffled = random.sample(needed, len(needed))
+    assert compute(connection(shuffled), VIEW, first=first, last=last).equals(
+        compute(connection(rows), VIEW, first=first, last=last)
+    )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(outcome_rows(), outcome_rows(), st.integers(1, 11))
 def test_what_is_known_later_changes_no_row(rows, later, cut):
     moment = ORIGIN + cut * HOUR
@@ -206,7 +209,7 @@ def test_a_stale_event_does_not_replace_a_newer_one_within_the_history():
     assert values(rows, events(history=4 * HOUR), "delay") == {2: 1.0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(outcome_rows(), st.integers(1, 11), st.sampled_from([0, 3, 40]))
 def test_events_computed_in_pieces_from_just_the_lookback_give_the_same_rows(rows, cut, history):
     sql = SELECT + " QUALIFY row_number() OVER (PARTITION BY carrier, known_at ORDER BY happened_at, id, delay) = 1"
