@@ -145,7 +145,7 @@ class _Reader:
             file = _find(name) if name else None
             if file is None:
                 raise DeclarationError(
-                    f"contract {reference}: no module {name or reference!r}; write package.module.Class"
+                    f"contract {reference}: no module {name or reference}; write package.module.Class"
                 )
             self._modules[name] = _parse(name, file)
         return self._modules[name]

@@ -6,6 +6,7 @@ ASCII classes only (RE2). Looser, as in SQL: nulls are not duplicates of each ot
 """
 
 import importlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ def _schema(reference: str, source: Outline) -> tuple[Any, Any]:
     try:
         model = getattr(importlib.import_module(module_name), name)
         return model, model.to_schema()
-    except (ImportError, AttributeError, SchemaInitError, TypeError) as error:
+    except (ImportError, AttributeError, SchemaInitError, TypeError, ValueError, re.error) as error:
         raise DeclarationError(f"{reference} cannot be loaded: {error}", file=source.file, line=source.line) from error
 
 
