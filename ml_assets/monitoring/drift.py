@@ -171,8 +171,12 @@ def _verdict(value: float, thresholds: Thresholds) -> Verdict:
 
 
 def _structural(before: ColumnProfile, after: ColumnProfile) -> float:
-    """The larger of two coarse PSIs: null or not, known category or not; neither can exceed the whole one by much."""
-    nulls = psi((before.n - before.nulls, before.nulls), (after.n - after.nulls, after.nulls))
+    """The larger of two coarse PSIs: null or not (when nulls have risen), known category or not.
+
+    Merging bins never adds to a PSI, so neither exceeds the whole one.
+    """
+    rose = _share(after.nulls, after.n) > _share(before.nulls, before.n)
+    nulls = psi((before.n - before.nulls, before.nulls), (after.n - after.nulls, after.nulls)) if rose else 0.0
     if before.kind == "numeric":
         return nulls
     known = set(before.categories)

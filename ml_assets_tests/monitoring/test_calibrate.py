@@ -64,6 +64,13 @@ def test_missing_values_alarm_on_an_ordinary_day(con, stored):
     assert "Nulls went from 0.0% to 50.0%" in found.sentence
 
 
+def test_nulls_that_disappear_on_an_ordinary_day_are_no_alarm(con):
+    nulls = [None if i % 10 == 0 else value for i, value in enumerate(days(28, seed=1)["wind"].to_pylist())]
+    rows = days(28, seed=1).set_column(1, "wind", pa.array(nulls))
+    bins = calibrated(con, rows, reference(con, rows, KINDS), block="day")
+    assert drift(con, days(1, seed=110), bins)[0].verdict == "PASS"
+
+
 def test_a_new_category_alarms_however_much_is_usual(con, stored):
     carrier = replace(stored[1].columns[1], usual=99.0)
     bins = replace(stored[1], columns=(stored[1].columns[0], carrier))
