@@ -9,19 +9,22 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
 
 from ml_assets.monitoring.drift import ColumnDrift, Thresholds, compare
 from ml_assets.monitoring.profile import Profile, observe_blocks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FEWEST_BLOCKS = 10
 REACH = 2.8
 """Standard deviations of log PSI: 0.7 % of quiet days beyond it in a simulated year (log-normal tail)."""
 
 
-def calibrated(con: duckdb.DuckDBPyConnection, rows: str | pa.Table, reference: Profile, *, block: str) -> Profile:
+def calibrated(con: duckdb.DuckDBPyConnection, rows: "str | pa.Table", reference: Profile, *, block: str) -> Profile:
     """Give each column of a reference its `usual` PSI, from the blocks of the same rows; one pass.
 
     `block` names the column that tells blocks apart; let them be as long as the rows that will be compared (days with

@@ -7,13 +7,15 @@ a bin of their own, so a null rate that goes from 1 % to 60 % is drift. Profiles
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import duckdb
-import pyarrow as pa
 
 from ml_assets.errors import shorten
 from ml_assets.monitoring.profile import ColumnProfile, Profile, observe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Verdict = Literal["PASS", "WARN", "FAIL"]
 
@@ -59,7 +61,7 @@ class ColumnDrift:
 
 
 def drift(
-    con: duckdb.DuckDBPyConnection, current: str | pa.Table, reference: Profile, thresholds: Thresholds | None = None
+    con: duckdb.DuckDBPyConnection, current: "str | pa.Table", reference: Profile, thresholds: Thresholds | None = None
 ) -> list[ColumnDrift]:
     """Compare the rows of a view (or Arrow table) with the stored reference, in one pass over them."""
     return compare(reference, observe(con, current, reference), thresholds)

@@ -9,14 +9,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import duckdb
 import msgspec
-import pyarrow as pa
 
 from ml_assets.engine import literal, quote
 from ml_assets.errors import DeclarationError, shorten
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Kind = Literal["numeric", "categorical"]
 _REGISTERED = "_ml_assets_profiled_rows"
@@ -65,7 +67,7 @@ class Profile:
 ReferenceProfile = Profile
 
 
-def reference(con: duckdb.DuckDBPyConnection, rows: str | pa.Table, columns: Mapping[str, Kind]) -> Profile:
+def reference(con: duckdb.DuckDBPyConnection, rows: "str | pa.Table", columns: Mapping[str, Kind]) -> Profile:
     """Profile the rows a model was trained on, with bins of their own: at most nine decile edges, or every category.
 
     `rows` is a view in `con` or an Arrow table. Two passes: exact quantiles, then counts.
@@ -78,7 +80,7 @@ def reference(con: duckdb.DuckDBPyConnection, rows: str | pa.Table, columns: Map
         )
 
 
-def observe(con: duckdb.DuckDBPyConnection, rows: str | pa.Table, bins: Profile) -> Profile:
+def observe(con: duckdb.DuckDBPyConnection, rows: "str | pa.Table", bins: Profile) -> Profile:
     """Profile other rows on the bins of a reference, in one pass; categories the reference never saw are kept."""
     with _view(con, rows) as view:
         _require_columns(con, view, [column.name for column in bins.columns])
@@ -86,7 +88,7 @@ def observe(con: duckdb.DuckDBPyConnection, rows: str | pa.Table, bins: Profile)
 
 
 def observe_blocks(
-    con: duckdb.DuckDBPyConnection, rows: str | pa.Table, bins: Profile, block: str
+    con: duckdb.DuckDBPyConnection, rows: "str | pa.Table", bins: Profile, block: str
 ) -> dict[str, Profile]:
     """Profile each block of rows on the bins of a reference, by the value of the column `block` as text (null: "")."""
     with _view(con, rows) as view:
@@ -117,7 +119,7 @@ def _add_columns(parts: tuple[ColumnProfile, ...]) -> ColumnProfile:
 
 
 @contextmanager
-def _view(con: duckdb.DuckDBPyConnection, rows: str | pa.Table) -> Iterator[str]:
+def _view(con: duckdb.DuckDBPyConnection, rows: "str | pa.Table") -> Iterator[str]:
     if isinstance(rows, str):
         yield quote(rows)
         return
