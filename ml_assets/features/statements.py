@@ -15,7 +15,10 @@ _PLACE = re.compile(r"\n+LINE (\d+): ")
 
 @lru_cache(maxsize=1)
 def _shared() -> duckdb.DuckDBPyConnection:
-    return engine.connect(threads=1)
+    connection = engine.connect(threads=1)
+    # Without this, `FROM x` in a user's SQL can mean a Python variable of ours that is called x.
+    connection.execute("SET python_enable_replacements = false")
+    return connection
 
 
 def scratch() -> duckdb.DuckDBPyConnection:

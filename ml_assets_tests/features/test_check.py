@@ -1,5 +1,7 @@
 """Declarations and SQL that are wrong say so before there are data."""
 
+import subprocess
+import sys
 from datetime import timedelta
 from time import process_time
 from typing import NamedTuple
@@ -83,6 +85,7 @@ def test_sql_that_does_not_parse_is_refused_with_its_line():
         ('SELECT carrier, known_at::DATE AS known_at, 1 AS d FROM "tables/outcomes"', "'known_at' as DATE"),
         ('SELECT carrier, known_at, 1 AS d, 2 AS d FROM "tables/outcomes"', "selects d"),
         ("SELECT carrier, known_at, 1 AS d FROM outcomes", "Table with name outcomes does not exist"),
+        ("SELECT carrier, known_at, 1 AS d FROM tables", "Table with name tables does not exist"),
         ("SELECT 1; SELECT 2", "must be one SELECT"),
         ("DROP TABLE x", "must be one SELECT"),
     ],
@@ -104,6 +107,19 @@ def test_sql_that_cannot_give_feature_rows_says_why(sql, words):
 def test_an_aggregation_that_does_not_fit_its_table_says_why(part, words):
     with pytest.raises(DeclarationError, match=words):
         output_columns(delays(("d", part)), TABLES)
+
+
+def test_checking_imports_no_heavy_library():
+    code = """
+import sys
+from datetime import timedelta
+from ml_assets.features.check import output_columns
+from ml_assets.features.view import FeatureView
+sql = "SELECT 1 AS c, known_at, 2 AS f FROM t"
+output_columns(FeatureView("v", ("c",), timedelta(hours=1), ("t",), sql=sql), {"t": []})
+assert not {"pandas", "pyarrow", "lightgbm", "dagster"} & set(sys.modules), sorted(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_table_that_is_not_declared_is_named_with_those_that_are():
