@@ -99,7 +99,7 @@ class Lake:
                 time.sleep(0.01 * 2 ** min(attempt, 5))
         raise LakeConflictError(f"{name}: {_ATTEMPTS} commits lost against other writers. Run the step again.")
 
-    def read(  # noqa: PLR0913 - partitions, columns and moment of one question
+    def read(
         self,
         name: str,
         con: duckdb.DuckDBPyConnection,
@@ -116,7 +116,7 @@ class Lake:
         relation = con.from_arrow(self.dataset(name, partitions=partitions, version=version, as_of=as_of))
         return relation.project(", ".join(quote(column) for column in columns)) if columns else relation
 
-    def register(  # noqa: PLR0913 - as `read`
+    def register(
         self,
         con: duckdb.DuckDBPyConnection,
         view: str,

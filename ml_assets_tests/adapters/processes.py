@@ -1,0 +1,75 @@
+"""Processes that tests start and kill; they import nothing of pytest, and fork from a server that is warm."""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.online_store import SqliteOnlineStore
+
+ROOT = str(Path(__file__).parents[2])
+PARTITIONS = [f"2013-01-{day:02}" for day in range(1, 11)]
+ROWS_PER_PARTITION = 20
+EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
+ENTITIES = 30
+
+
+def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Run a function of this module in a process of its own."""
+    if ROOT not in sys.path:
+        sys.path.insert(0, ROOT)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deltalake", "pyarrow.dataset", "pandas", "duckdb", __name__])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def generation_of_rows(generation: int, partitions: list[str]) -> pa.Table:
+    keys = [key for key in partitions for _ in range(ROWS_PER_PARTITION)]
+    row = list(range(len(keys)))
+    return pa.table({"partition_key": keys, "row": row, "generation": [generation] * len(keys)})
+
+
+def rewrite_lake_forever(uri: str, first: int) -> None:
+    generation = first
+    while True:
+        Lake(uri).write("tables/t", generation_of_rows(generation, PARTITIONS), partitions=PARTITIONS)
+        generation += 1
+
+
+def write_own_partition(uri: str, partition: str, times: int) -> None:
+    for generation in range(times):
+        Lake(uri).write("tables/t", generation_of_rows(generation, [partition]), partitions=[partition])
+
+
+def generation_of_features(generation: int) -> pa.Table:
+    return pa.table(
+        {
+            "carrier": [f"C{entity}" for entity in range(ENTITIES)],
+            "feature_timestamp": pa.array([EPOCH] * ENTITIES, pa.timestamp("us", tz="UTC")),
+            "generation": [float(generation)] * ENTITIES,
+        }
+    )
+
+
+def replace_features_forever(path: str, first: int) -> None:
+    store, generation = SqliteOnlineStore(path), first
+    while True:
+        rows = generation_of_features(generation)
+        store.replace("v", ["carrier"], ["generation"], rows, keep=timedelta(days=1), first=EPOCH, last=EPOCH)
+        generation += 1
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)

@@ -1,0 +1,129 @@
+"""Several writers of the lake at once, and writers that are killed."""
+
+import random
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ml_assets.adapters.lake import Commit, Lake
+from ml_assets.engine import connect
+from ml_assets.errors import LakeConflictError
+from ml_assets_tests.adapters import processes
+
+NAME = "tables/t"
+A, B = "2013-01-01", "2013-01-02"
+
+
+class OvertakenLake(Lake):
+    """A lake in which another writer commits between the moment this one looked and its own first commit."""
+
+    def __init__(self, uri, overtake) -> None:
+        super().__init__(uri)
+        self.overtake = [overtake]
+
+    def _commit(self, *arguments):
+        if self.overtake:
+            self.overtake.pop()(Lake(self.uri))
+        return super()._commit(*arguments)
+
+
+def write(lake: Lake, partition: str, value: int, **columns) -> Commit:
+    rows = {"partition_key": [partition], "x": [value]} | columns
+    return lake.write(NAME, pa.table(rows), partitions=[partition])
+
+
+def stored(uri: str) -> list[tuple]:
+    table = Lake(uri).read(NAME, connect())
+    columns = sorted(table.columns)
+    return sorted(table.project(", ".join(columns)).fetchall())
+
+
+@pytest.fixture(params=["existing table", "new table"])
+def uri(request, tmp_path):
+    uri = str(tmp_path / "lake")
+    if request.param == "existing table":
+        write(Lake(uri), "2013-01-09", 0)
+    return uri
+
+
+def test_writers_of_other_partitions_both_succeed(uri):
+    write(OvertakenLake(uri, lambda other: write(other, B, 2)), A, 1)
+    assert [row for row in stored(uri) if row[1]] == [(A, 1), (B, 2)]
+
+
+def test_a_writer_of_the_same_partition_conflicts(uri):
+    with pytest.raises(LakeConflictError, match=f"'{A}'"):
+        write(OvertakenLake(uri, lambda other: write(other, A, 2)), A, 1)
+    assert [row for row in stored(uri) if row[1]] == [(A, 2)]
+
+
+def test_two_writers_of_the_same_rows_do_not_conflict(uri):
+    commit = write(OvertakenLake(uri, lambda other: write(other, A, 1)), A, 1)
+    assert commit.changed == ()
+    assert [row for row in stored(uri) if row[1]] == [(A, 1)]
+
+
+def test_a_writer_that_adds_a_column_meanwhile_does_not_conflict(uri):
+    write(OvertakenLake(uri, lambda other: write(other, B, 2, y=["new"])), A, 1)
+    assert [row for row in stored(uri) if row[1]] == [(A, 1, None), (B, 2, "new")]
+
+
+def test_a_whole_table_replaced_meanwhile_conflicts(tmp_path):
+    uri = str(tmp_path)
+    Lake(uri).write(NAME, pa.table({"x": [0]}))
+    with pytest.raises(LakeConflictError):
+        OvertakenLake(uri, lambda other: other.write(NAME, pa.table({"x": [2]}))).write(NAME, pa.table({"x": [1]}))
+    assert stored(uri) == [(2,)]
+
+
+def test_processes_that_write_their_own_partitions_lose_nothing(tmp_path):
+    uri, partitions = str(tmp_path), processes.PARTITIONS[:4]
+    writers = [processes.start(processes.write_own_partition, uri, partition, 5) for partition in partitions]
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert generations(uri) == {(partition, 20, 4, 4) for partition in partitions}
+    assert Lake(uri).version(NAME) == 4 * 5 - 1
+
+
+def generations(uri: str) -> set[tuple]:
+    query = "SELECT partition_key, count(*), min(generation), max(generation) FROM t GROUP BY 1"
+    with connect() as con:
+        Lake(uri).register(con, "t", NAME)
+        return set(con.sql(query).fetchall())
+
+
+def require_one_generation(uri: str) -> int:
+    found = generations(uri)
+    newest = max(newest for *_, newest in found)
+    assert found == {(partition, 20, newest, newest) for partition in processes.PARTITIONS}
+    return newest
+
+
+def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
+    uri, chance = str(tmp_path), random.Random(1)  # noqa: S311
+    processes.write_own_partition(uri, "2013-01-01", 1)
+    Lake(uri).write(NAME, processes.generation_of_rows(0, processes.PARTITIONS), partitions=processes.PARTITIONS)
+    for _ in range(20):
+        before = require_one_generation(uri)
+        version = Lake(uri).version(NAME)
+        writer = processes.start(processes.rewrite_lake_forever, uri, before + 1)
+        processes.wait_until(lambda version=version: Lake(uri).version(NAME) > version)
+        time.sleep(chance.uniform(0, 0.06))
+        require_one_generation(uri)
+        writer.kill()
+        writer.join()
+        assert require_one_generation(uri) > before
+
+
+def test_maintenance_removes_what_killed_writers_left(tmp_path):
+    uri = str(tmp_path)
+    Lake(uri).write(NAME, processes.generation_of_rows(0, processes.PARTITIONS), partitions=processes.PARTITIONS)
+    orphan = Path(uri, NAME, f"partition_key={A}", "part-00000-of-a-killed-writer.parquet")
+    orphan.write_bytes(b"half of a f")
+    assert require_one_generation(uri) == 0
+    assert Lake(uri).maintain(NAME, retain_hours=0) == 1
+    assert not orphan.exists()
+    assert require_one_generation(uri) == 0
