@@ -9,7 +9,7 @@ import dagster as dg
 from ml_assets.adapters.landing import Landing, PartitionState
 from ml_assets.errors import shorten
 from ml_assets.orchestration.resources import Platform
-from ml_assets.steps.features import runs_of
+from ml_assets.steps.days import runs_of
 from ml_assets.steps.memo import digest
 from ml_assets.steps.specs import TableSpec
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import Lake, PartitionRange
@@ -12,6 +11,7 @@ from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.records import Finding, Markdown, Produced, StepResult
+from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ViewSpec
@@ -64,23 +64,6 @@ def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str
         if table is spec.tables[0]:
             found = {partition: named for partition, named in found.items() if partition in hashes}
     return found
-
-
-def shift(partition: str, days: int) -> str:
-    """The daily partition so many days later."""
-    return (datetime.fromisoformat(partition) + days * DAY).date().isoformat()
-
-
-def start_of(partition: str) -> datetime:
-    """The first instant of a daily partition."""
-    return datetime.fromisoformat(partition).replace(tzinfo=UTC)
-
-
-def runs_of(partitions: Sequence[str]) -> list[tuple[str, str]]:
-    """First and last of each run of consecutive days."""
-    days = sorted(partitions)
-    breaks = [i for i, (a, b) in enumerate(pairwise(days), 1) if shift(a, 1) != b]
-    return [(days[i], days[j - 1]) for i, j in pairwise([0, *breaks, len(days)])] if days else []
 
 
 def open_tables(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", first: str, last: str) -> None:

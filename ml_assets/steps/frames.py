@@ -1,0 +1,113 @@
+"""Rows as models see them: the spine joined with its features, and columns as NumPy arrays."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml_assets.adapters.lake import Lake, Partitions
+from ml_assets.engine import connect
+from ml_assets.features.join import join_as_of
+from ml_assets.serving.bundle import RequestField, ServingSchema, ViewRef
+from ml_assets.serving.request import table_columns
+from ml_assets.steps.specs import ModelSpec
+from ml_assets.tables.outline import outline
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MICROSECONDS = 1_000_000
+
+
+def spine_with_features(
+    spec: ModelSpec, lake: Lake, partitions: Partitions, *, where: str = "true", join: str = ""
+) -> "pa.Table":
+    """Spine rows in the order of their keys, `at`, and `<view>__<feature>` of every view as of `at`.
+
+    `join` names an Arrow-backed lake table to join by the keys; `where` filters rows by SQL over all of it.
+    """
+    keys = ", ".join(spec.spine.keys)
+    with connect() as con:
+        lake.register(con, "spine", spec.spine.table, partitions=partitions)
+        for view in spec.views:
+            lake.register(con, view.name, view.name)
+        more = ""
+        if join:
+            lake.register(con, "joined", join)
+            more = f"JOIN (SELECT * EXCLUDE (at, partition_key) FROM joined) USING ({keys})"
+        con.execute(
+            f"CREATE TEMP TABLE asked AS SELECT * FROM (SELECT *, ({spec.at}) AS at FROM spine) {more}"
+            f" WHERE {where} ORDER BY at, {keys}"
+        )
+        return join_as_of(con, "asked", [view.view for view in spec.views])
+
+
+def request_schema(spec: ModelSpec, names: Sequence[str] | None = None) -> ServingSchema:
+    """How a request for this model looks, with the columns of the spine that are named (default: all of them)."""
+    columns = [c for c in outline(spec.spine.contract) if c.name != "known_at" and (names is None or c.name in names)]
+    fields = tuple(
+        RequestField(c.name, c.type, c.nullable or c.name in spec.spine.keys, c.description)  # pyright: ignore[reportArgumentType]
+        for c in columns
+        if c.type in ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ")
+    )
+    views = tuple(
+        ViewRef(
+            v.view.name,
+            v.view.entity,
+            v.view.features(),
+            int(v.view.delay.total_seconds() * MICROSECONDS),
+            None if v.view.max_age is None else int(v.view.max_age.total_seconds() * MICROSECONDS),
+        )
+        for v in spec.views
+    )
+    return ServingSchema(spec.name, "", spec.label, "", fields, views, (), spec.request_features)
+
+
+def model_columns(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], set[str]]:
+    """Columns by name: what the request gives, what the request function makes of it, and the joined features.
+
+    Also gives the columns of the request that were used: by the function, by a view's entity, or as a key.
+    """
+    given = _Watched(table_columns(request_schema(spec), rows))
+    made = dict(_function(spec.request_features)(given)) if spec.request_features else {}
+    joined = {name: _array(rows[name]) for view in spec.views for name in view.view.qualified_features()}
+    used = given.seen | {column for view in spec.views for column in view.view.entity} | set(spec.spine.keys)
+    return {**given, **made, **joined}, used - {"at"}
+
+
+def input_names(spec: ModelSpec, rows: "pa.Table") -> list[str]:
+    """The inputs of a model: features of its views, then what its request function gives."""
+    few = rows.slice(0, 10)
+    made = _function(spec.request_features)(table_columns(request_schema(spec), few)) if spec.request_features else {}
+    return [name for view in spec.views for name in view.view.qualified_features()] + list(made)
+
+
+def _array(column: "pa.ChunkedArray") -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type):
+        return column.to_pylist()
+    return column.to_numpy().astype(np.float64)
+
+
+def _function(reference: str) -> Any:
+    module, _, name = reference.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+class _Watched(Mapping[str, np.ndarray]):
+    """Columns that remember which of them were asked for."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+        self._columns, self.seen = columns, set[str]()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self.seen.add(name)
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)

@@ -1,0 +1,99 @@
+"""Labels: what happened to each row of the spine, and when that became known."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ml_assets.adapters.lake import PartitionRange
+from ml_assets.engine import connect, quote
+from ml_assets.records import Finding, Produced, StepResult
+from ml_assets.steps.days import shift
+from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ModelSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+VERSION = 1
+LATER = "labels_become_known_after_the_prediction"
+COVERED = "most_rows_have_a_label"
+_ENOUGH = 0.5
+
+
+def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
+    """Label the spine rows of the partitions whose spine or outcomes changed."""
+    memo = Memo(run.lake, spec.labels, version=VERSION, config=[spec.at, spec.label, spec.spine.keys, spec.horizon])
+    inputs = _inputs(spec, run)
+    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
+    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
+    due = sorted(set(inputs) - set(known))
+    if not due:
+        return {spec.labels: StepResult(produced, _findings(0, 0, 0))}
+    with connect() as con:
+        rows, findings = _label(con, spec, run, due)
+    commit = run.lake.write(spec.labels, rows, partitions=due)
+    for partition in due:
+        content = commit.content[partition]
+        metadata = {"n_rows": content.n_rows, "lake version": commit.version}
+        memo.write(partition, inputs[partition], content.hash, metadata)
+        produced[partition] = Produced(content.hash, metadata)
+    return {spec.labels: StepResult(produced, findings)}
+
+
+def _inputs(spec: ModelSpec, run: Run) -> dict[str, dict[str, str]]:
+    """Only days that the spine and the outcomes have both reached; the rest waits for its first label."""
+    lake, first, last = run.lake, min(run.partitions), max(run.partitions)
+    if not (lake.exists(spec.spine.table) and lake.exists(spec.label_table.table)):
+        return {}
+    spine = lake.content(spec.spine.table, partitions=list(run.partitions))
+    ahead = PartitionRange(first, shift(last, spec.horizon_days))
+    outcomes = {day: content.hash for day, content in lake.content(spec.label_table.table, partitions=ahead).items()}
+    return {
+        day: {
+            spec.spine.table: content.hash,
+            spec.label_table.table: digest(
+                [(d, h) for d, h in sorted(outcomes.items()) if day <= d <= shift(day, spec.horizon_days)]
+            ),
+        }
+        for day, content in spine.items()
+        if content.n_rows and day in outcomes
+    }
+
+
+def _label(
+    con: "duckdb.DuckDBPyConnection", spec: ModelSpec, run: Run, due: list[str]
+) -> tuple["pa.Table", tuple[Finding, ...]]:
+    """The newest version of an outcome counts; a row without an outcome, or whose outcome says nothing, has no label."""
+    run.lake.register(con, "spine", spec.spine.table, partitions=due)
+    ahead = PartitionRange(min(due), shift(max(due), spec.horizon_days))
+    run.lake.register(con, "outcomes", spec.label_table.table, partitions=ahead)
+    keys = ", ".join(quote(key) for key in spec.spine.keys)
+    con.execute(f"""
+        CREATE TEMP TABLE labels AS
+        WITH known AS (
+            SELECT {keys}, CAST(({spec.label}) AS DOUBLE) AS label, known_at AS label_known_at FROM outcomes
+            QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY known_at DESC) = 1
+        ), asked AS (SELECT {keys}, ({spec.at}) AS at, partition_key FROM spine)
+        SELECT * FROM asked JOIN known USING ({keys})
+        WHERE label IS NOT NULL AND CAST(label_known_at AS DATE) <= CAST(partition_key AS DATE) + {spec.horizon_days}
+        ORDER BY partition_key, {keys}""")
+    row = con.execute(
+        "SELECT count(*), count(*) FILTER (label_known_at <= at), (SELECT count(*) FROM spine) FROM labels"
+    ).fetchone()
+    rows = con.table("labels").to_arrow_table()
+    return rows, _findings(*(row or (0, 0, 0)))
+
+
+def _findings(n_labels: int, n_early: int, n_spine: int) -> tuple[Finding, ...]:
+    covered = n_labels / n_spine if n_spine else 1.0
+    return (
+        Finding(LATER, n_early == 0, f"{n_early} of {n_labels} labels were known before the prediction."),
+        Finding(
+            COVERED,
+            covered >= _ENOUGH,
+            f"{n_labels} of {n_spine} rows of the spine have a label ({covered:.1%}; at least {_ENOUGH:.0%}).",
+            warn=True,
+            numbers={"coverage": covered},
+        ),
+    )

@@ -1,0 +1,137 @@
+"""The training set: labelled spine rows with features as of their time, split, and the manifest that pins them."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml_assets.adapters.lake import Lake, PartitionRange
+from ml_assets.engine import connect
+from ml_assets.errors import TrainingError
+from ml_assets.records import Finding, Produced, StepResult
+from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.frames import model_columns, request_schema, spine_with_features
+from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.pictures import markdown_table
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import DAY, ModelSpec
+from ml_assets.training.split import assign
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+IN_TIME = "splits_follow_each_other_in_time"
+BOTH = "every_split_has_both_labels"
+
+
+def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
+    """Join, split and store the rows, unless the same inputs made the set that stands."""
+    inputs = _inputs(spec, run.lake)
+    memo = Memo(run.lake, spec.training_set, version=VERSION, config=_config(spec))
+    if entry := memo.known("", inputs):
+        return {
+            spec.training_set: StepResult({"": Produced(entry.data_version, entry.metadata, True)}, _found(spec, run))
+        }
+    until = watermark(spec, run.lake)
+    run.log(f"{spec.training_set}: joining {len(spec.views)} feature views as of each row, labels mature until {until}")
+    rows = _rows(spec, run.lake, until)
+    commit = run.lake.write(spec.training_set, rows)
+    counts = _counts(spec, run.lake)
+    manifest = {
+        "content": commit.content[""].hash,
+        "lake version": commit.version,
+        "watermark": until.isoformat(),
+        "inputs": inputs,
+        "splits": counts,
+        "declaration": _config(spec),
+    }
+    place = f"manifests/{spec.name}/{digest(manifest)}.json"
+    run.lake.replace_object(place, json.dumps(manifest, default=str, indent=1).encode())
+    metadata = {
+        "n_rows": rows.num_rows,
+        "watermark": until.isoformat(),
+        "manifest": place,
+        "lake version": commit.version,
+    }
+    memo.write("", inputs, commit.content[""].hash, metadata)
+    shown = {
+        **metadata,
+        "splits": markdown_table(("split", "rows", "positives", "from", "to"), [list(c.values()) for c in counts]),
+    }
+    return {spec.training_set: StepResult({"": Produced(commit.content[""].hash, shown)}, _found(spec, run))}
+
+
+def watermark(spec: ModelSpec, lake: Lake) -> datetime:
+    """The instant up to which labels are mature: the horizon before the end of the newest day of outcomes."""
+    days = lake.partitions(spec.label_table.table) if lake.exists(spec.label_table.table) else []
+    if not days:
+        raise TrainingError(f"There are no outcomes in {spec.label_table.table} yet. Land and materialize them first.")
+    return start_of(days[-1]) + DAY - spec.horizon
+
+
+def read_manifest(lake: Lake, place: str) -> dict[str, Any]:
+    """The manifest of a training set, as it was written."""
+    return json.loads(lake.get_object(place))
+
+
+def _rows(spec: ModelSpec, lake: Lake, until: datetime) -> "pa.Table":
+    first = (until - spec.window).date().isoformat() if spec.window else None
+    span = PartitionRange(first, shift(until.date().isoformat(), spec.horizon_days))
+    rows = spine_with_features(spec, lake, span, where=f"at < TIMESTAMPTZ '{until.isoformat()}'", join=spec.labels)
+    if rows.num_rows < spec.min_rows:
+        raise TrainingError(
+            f"{rows.num_rows} labelled rows until {until}, at least {spec.min_rows} are needed. Wait for more data."
+        )
+    parts = assign(rows["at"].to_numpy(), validation=spec.validation, test=spec.test, gap=spec.gap)
+    return rows.append_column("split", [parts.tolist()])
+
+
+def _inputs(spec: ModelSpec, lake: Lake) -> dict[str, str]:
+    names = [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
+    return {name: digest({p: c.hash for p, c in lake.content(name).items()}) for name in names}
+
+
+def _config(spec: ModelSpec) -> list[Any]:
+    return [
+        spec.at,
+        spec.window,
+        spec.validation,
+        spec.test,
+        spec.gap,
+        spec.request_features,
+        [v.view for v in spec.views],
+    ]
+
+
+def _counts(spec: ModelSpec, lake: Lake) -> list[dict[str, Any]]:
+    with connect() as con:
+        lake.register(con, "rows", spec.training_set)
+        found = con.sql("""
+            SELECT split, count(*) AS n_rows, CAST(sum(label) AS BIGINT) AS positives,
+                   CAST(min(at) AS VARCHAR) AS first, CAST(max(at) AS VARCHAR) AS last
+            FROM rows GROUP BY split ORDER BY first""")
+        return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+
+
+def _found(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
+    counts = [c for c in _counts(spec, run.lake) if c["split"] != "gap"]
+    ordered = all(a["last"] < b["first"] for a, b in zip(counts, counts[1:], strict=False))
+    spans = "; ".join(f"{c['split']} {c['first'][:10]} to {c['last'][:10]}" for c in counts)
+    single = [c["split"] for c in counts if c["positives"] in (0, c["n_rows"])]
+    rates = ", ".join(f"{c['split']} {c['positives'] / c['n_rows']:.1%} of {c['n_rows']:,}" for c in counts)
+    return (Finding(IN_TIME, ordered, spans), Finding(BOTH, not single, f"Positives: {rates}."))
+
+
+def columns_of(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], set[str]]:
+    """The model's columns of training set rows, and the request fields that it needs."""
+    wanted = [field.name for field in request_schema(spec).request_fields]
+    present = [name for name in rows.column_names if name in wanted or name == "at" or "__" in name]
+    return model_columns(spec, rows.select(present))
+
+
+def labels_of(rows: "pa.Table") -> np.ndarray:
+    """Labels, 0 or 1, as float64."""
+    return rows["label"].to_numpy().astype(np.float64)
