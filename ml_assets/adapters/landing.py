@@ -73,7 +73,7 @@ class Landing:
     def deliveries(self) -> Deliveries:
         """List the delivered files by name, reading none of them; a folder that is not there yet has none."""
         found, problems = [], []
-        for info in sorted(self._matching(), key=lambda info: info.path):
+        for info in sorted(self._matching(), key=lambda info: (info.base_name, info.path)):
             try:
                 found.append(self._delivery(info))
             except DeliveryError as error:

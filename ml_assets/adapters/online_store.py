@@ -65,7 +65,7 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def replace(  # noqa: PLR0913 - `write` and the time it is for
+    def replace(
         self,
         view: str,
         entity: Sequence[str],
@@ -123,7 +123,7 @@ class SqliteOnlineStore:
         with self._transaction() as con:
             return _insert(con, view, ViewSchema(tuple(entity), tuple(features)), rows, keep)
 
-    def replace(  # noqa: PLR0913 - `write` and the time it is for
+    def replace(
         self,
         view: str,
         entity: Sequence[str],

@@ -15,10 +15,20 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.online_store import SqliteOnlineStore
 
 ROOT = str(Path(__file__).parents[2])
-PARTITIONS = [f"2013-01-{day:02}" for day in range(1, 11)]
+PARTITIONS = [f"2013-01-{day:02}" for day in range(1, 5)]
 ROWS_PER_PARTITION = 20
 EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
 ENTITIES = 30
+# `pytest` since each child imports the main script again
+PRELOADED = [
+    "deltalake",
+    "ml_assets.adapters.lake",
+    "ml_assets.adapters.online_store",
+    "pandas",
+    "pyarrow.compute",
+    "pyarrow.dataset",
+    "pytest",
+]
 
 
 def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -26,7 +36,7 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     if ROOT not in sys.path:
         sys.path.insert(0, ROOT)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deltalake", "pyarrow.dataset", "pandas", "duckdb", __name__])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=target, args=arguments)
     process.start()
     return process

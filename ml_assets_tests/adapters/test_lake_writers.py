@@ -104,7 +104,6 @@ def require_one_generation(uri: str) -> int:
 
 def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
     uri, chance = str(tmp_path), random.Random(1)  # noqa: S311
-    processes.write_own_partition(uri, "2013-01-01", 1)
     Lake(uri).write(NAME, processes.generation_of_rows(0, processes.PARTITIONS), partitions=processes.PARTITIONS)
     for _ in range(20):
         before = require_one_generation(uri)

@@ -1,0 +1,74 @@
+"""The lake and the landing place on S3, as moto plays it: only the URI differs."""
+
+import boto3
+import pyarrow as pa
+import pytest
+from moto.server import ThreadedMotoServer
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.landing import Landing
+from ml_assets.engine import connect
+from ml_assets.errors import LakeConflictError
+
+DAYS = ["2013-01-01", "2013-01-02"]
+
+
+@pytest.fixture(scope="module")
+def options():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    client(options).create_bucket(Bucket="assets")
+    yield options
+    server.stop()
+
+
+def client(options: dict[str, str]):
+    return boto3.client(
+        "s3",
+        endpoint_url=options["AWS_ENDPOINT_URL"],
+        region_name=options["AWS_REGION"],
+        aws_access_key_id=options["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=options["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def day_rows(value: int) -> pa.Table:
+    return pa.table({"partition_key": DAYS, "x": [value, value]})
+
+
+def test_partitions_are_replaced_and_read_on_s3(options):
+    lake = Lake("s3://assets/lake", options)
+    first = lake.write("tables/t", day_rows(1), partitions=DAYS)
+    assert lake.write("tables/t", day_rows(1), partitions=DAYS).changed == ()
+    assert lake.write("tables/t", day_rows(2).slice(1), partitions=DAYS[1:]).version == first.version + 1
+    with connect() as con:
+        assert sorted(lake.read("tables/t", con).fetchall()) == [(DAYS[0], 1), (DAYS[1], 2)]
+        assert sorted(lake.read("tables/t", con, version=0).fetchall()) == [(DAYS[0], 1), (DAYS[1], 1)]
+    assert lake.partitions("tables/t") == DAYS
+    assert not lake.exists("tables/other")
+
+
+def test_objects_are_kept_for_good_on_s3(options):
+    lake = Lake("s3://assets/lake", options)
+    assert lake.put_object("raw/a.parquet", b"bytes") == "s3://assets/lake/objects/raw/a.parquet"
+    assert lake.get_object("raw/a.parquet") == b"bytes"
+    assert (lake.has_object("raw/a.parquet"), lake.has_object("raw/b.parquet")) == (True, False)
+    with pytest.raises(LakeConflictError):
+        lake.put_object("raw/a.parquet", b"others")
+
+
+def test_deliveries_are_found_on_s3(options):
+    landing = Landing("s3://assets/landing/*.parquet", daily=True, storage_options=options)
+    assert landing.deliveries() == []
+    client(options).put_object(Bucket="assets", Key="landing/2013-01-05.parquet", Body=b"rows")
+    [delivery] = landing.deliveries()
+    assert (delivery.partition, landing.read(delivery)) == ("2013-01-05", b"rows")
+    assert landing.content(landing.content()) == landing.content()
