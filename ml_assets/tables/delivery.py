@@ -107,7 +107,7 @@ def read_delivery(content: bytes, name: str, contract: Contract) -> "pa.Table":
         try:
             if column.name in columns:
                 typed[column.name] = columns[column.name](column)
-        except (_WrongTypeError, pa.ArrowException, OverflowError) as error:
+        except (_WrongTypeError, pa.ArrowException, OverflowError, UnicodeDecodeError) as error:
             problems.append(f"column {column.name} is not {column.type}: {error}")
     if problems:
         raise _broken(name, shorten(problems), f"correct the delivery, or change {contract.reference}")

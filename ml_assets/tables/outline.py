@@ -235,7 +235,10 @@ def _declared(node: ast.AnnAssign, name: str, module: _Module) -> Declared:
 
 def _type(node: ast.expr, name: str, module: _Module) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return _type(ast.parse(node.value, mode="eval").body, name, module)
+        try:
+            return _type(ast.parse(node.value, mode="eval").body, name, module)
+        except SyntaxError as error:
+            raise _unknown(node, name, module) from error
     if isinstance(node, ast.Subscript):
         return _subscripted(node, name, module)
     found = _PLAIN.get(_dotted(node, module))
