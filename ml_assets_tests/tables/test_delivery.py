@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ml_assets.errors import DeliveryError
@@ -38,6 +38,8 @@ def test_a_truncated_parquet_file_is_unreadable_wherever_it_was_cut(flights):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
+@example(position=1811, bit=5)  # the name of a time zone is no longer text
+@example(position=1902, bit=5)
 def test_a_flipped_bit_gives_rows_of_the_contract_or_a_delivery_error(flights, position, bit):
     content = bytearray(parquet([FLIGHT] * 50))
     content[position % len(content)] ^= 1 << bit
