@@ -105,7 +105,7 @@ def require_one_generation(uri: str) -> int:
 def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
     uri, chance = str(tmp_path), random.Random(1)  # noqa: S311
     Lake(uri).write(NAME, processes.generation_of_rows(0, processes.PARTITIONS), partitions=processes.PARTITIONS)
-    for _ in range(20):
+    for _ in range(10):
         before = require_one_generation(uri)
         version = Lake(uri).version(NAME)
         writer = processes.start(processes.rewrite_lake_forever, uri, before + 1)
