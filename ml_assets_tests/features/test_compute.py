@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from itertools import pairwise
+from math import copysign
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from ml_assets.features.view import FUNCTIONS, Aggregation, FeatureView
 from ml_assets_tests.features.oracles import HOUR, MINUTE, ORIGIN, connection, delays, window_rows
 
 STEPS = st.integers(-8 * 4, 10 * 4)
-DELAYS = st.none() | st.integers(-30, 300).map(float) | st.sampled_from([0.25, -0.5, -0.0, 1e-6])
+DELAYS = st.none() | st.integers(-30, 300).map(float) | st.sampled_from([0.1, 1 / 3, -0.7, -0.0, 1e9 + 0.1])
 
 
 @st.composite
@@ -140,6 +141,17 @@ def test_infinity_and_nan_count_as_null():
     view = delays(("delay", Aggregation("delay", ("count", "sum", "max"), (2 * HOUR,))))
     assert values(rows, view, "delay_count_2h")[1] == 1.0
     assert values(rows, view, "delay_max_2h")[1] == 4.0
+
+
+def test_sums_are_of_millionths_so_that_no_order_or_start_shows():
+    tenths = [row(1, 0.1, id=n) for n in range(10)]
+    assert values([*tenths, row(1, 4e-7, id=99)], SUM, "delay_sum_2h")[1] == 1.0
+
+
+def test_minus_zero_is_zero():
+    view = delays(("delay", Aggregation("delay", ("min", "max", "sum"), (2 * HOUR,))))
+    for feature in view.features():
+        assert copysign(1, values([row(1, -0.0)], view, feature)[1]) == 1.0
 
 
 def test_text_can_be_counted():
