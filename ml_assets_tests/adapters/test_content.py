@@ -57,6 +57,10 @@ def test_a_row_that_is_there_twice_counts_twice():
     assert len({hash_of(table([(1.0, 2.0, "a")] * times)) for times in range(4)}) == 4
 
 
+def test_pairs_of_equal_rows_do_not_cancel_out():
+    assert hash_of(table([(1.0, 2.0, "a")] * 2)) != hash_of(table([(3.0, 4.0, "b")] * 2))
+
+
 def test_another_name_or_type_of_a_column_is_another_content():
     number = hash_of(pa.table({"x": [1]}))
     assert len({number, hash_of(pa.table({"y": [1]})), hash_of(pa.table({"x": [1.0]}))}) == 3

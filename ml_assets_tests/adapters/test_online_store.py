@@ -79,7 +79,8 @@ def test_a_failed_write_changes_nothing(path):
     store = SqliteOnlineStore(path)
     store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)), keep=LONG)
     with pytest.raises(KeyError):
-        store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 2.5)).drop_columns("carrier"), keep=LONG)
+        keyless = rows(("UA", 0, 2.5)).drop_columns("carrier")
+        store.replace("v", ["carrier"], ["delay"], keyless, keep=LONG, first=START, last=START)
     assert store.lookup("v", ("UA",), START_US) == (START_US, (1.5,))
     assert store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 3.5)), keep=LONG) == 1
 
