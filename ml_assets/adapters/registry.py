@@ -220,7 +220,7 @@ class Registry:
         # A server takes only the name of its own logged model; a database would look that up in MLflow's global store.
         source = f"models:/{model.model_id}" if self._uri.startswith("http") else model.artifact_location
         made = self._client.create_model_version(candidate.name, source, run_id, tags=tags, model_id=model.model_id)
-        self._complete(candidate, run_id, made.version)
+        self._complete(candidate, run_id, str(made.version))
         return _version(self._client.get_model_version(candidate.name, made.version))
 
     def _complete(self, candidate: Candidate, run_id: str, version: str) -> None:

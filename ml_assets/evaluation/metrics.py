@@ -112,8 +112,9 @@ def _counts(y: Floats, score: Floats) -> tuple[Floats, Floats]:
 
 
 def _thinned(x: Floats, y: Floats) -> Curve:
-    at = np.unique(np.searchsorted(x, np.linspace(x[0], x[-1], _POINTS_OF_A_CURVE)).clip(0, len(x) - 1))
-    kept = np.unique(np.concatenate([[0], at, [len(x) - 1]]))
+    """Points at equal steps along the curve, so that steep parts keep theirs."""
+    way = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
+    kept = np.unique(np.searchsorted(way, np.linspace(0, way[-1], _POINTS_OF_A_CURVE)).clip(0, len(x) - 1))
     return Curve(_rounded(x[kept]), _rounded(y[kept]))
 
 

@@ -105,7 +105,7 @@ def _gates(gates: Sequence[Gate]) -> str:
     rows = [
         [
             f'<span class="{gate.verdict}">{gate.verdict}</span>',
-            f"<code>{escape(gate.name)}</code>",
+            f'<code class="gate">{escape(gate.name)}</code>',
             escape(gate.sentence),
         ]
         for gate in gates
@@ -117,14 +117,18 @@ def _metrics(evaluation: Evaluation) -> str:
     rivals = {"champion": evaluation.champion, "baseline": evaluation.baseline}
     there = {name: rival for name, rival in rivals.items() if rival}
     rows = [
-        [escape(_NAMES[name]), _interval(own), *(cell for rival in there.values() for cell in _against(rival, name))]
+        [
+            escape(_NAMES[name]),
+            _cell(_interval(own)),
+            *(cell for rival in there.values() for cell in _against(rival, name)),
+        ]
         for name, own in evaluation.metrics.items()
     ]
     return _table(["", "model", *(column for name in there for column in (name, f"model minus {name}"))], rows)
 
 
 def _against(rival: Rival, metric: str) -> list[str]:
-    return [_interval(rival.metrics.get(metric)), _signed(rival.difference.get(metric))]
+    return [_cell(_interval(rival.metrics.get(metric))), _cell(_signed(rival.difference.get(metric)))]
 
 
 def _slices(evaluation: Evaluation) -> str:
@@ -133,8 +137,8 @@ def _slices(evaluation: Evaluation) -> str:
             escape(each.column),
             escape(each.value),
             *_counts(each),
-            _interval(each.roc_auc),
-            _signed(each.vs_champion),
+            _cell(_interval(each.roc_auc)),
+            _cell(_signed(each.vs_champion)),
         ]
         for each in evaluation.slices
     ]
@@ -147,7 +151,10 @@ def _counts(of: Slice | Week) -> list[str]:
 
 
 def _weeks(evaluation: Evaluation) -> str:
-    rows = [[each.begin, *_counts(each), _interval(each.roc_auc), _number(each.champion)] for each in evaluation.weeks]
+    rows = [
+        [each.begin, *_counts(each), _cell(_interval(each.roc_auc)), _number(each.champion)]
+        for each in evaluation.weeks
+    ]
     return _table(["week of", "rows", "positive", "ROC AUC", "champion"], rows)
 
 
@@ -175,6 +182,11 @@ def _interval(interval: Interval | None) -> str:
 
 def _signed(interval: Interval | None) -> str:
     return f"{interval.value:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})" if interval else "-"
+
+
+def _cell(told: str) -> str:
+    value, bracket, interval = told.partition("(")
+    return f"{value}<small>{bracket}{interval}</small>"
 
 
 def _number(value: float | None) -> str:
