@@ -128,12 +128,10 @@ def _rebind(service: Service) -> None:
 def _offer(folder: Path, service: Service) -> None:
     router, accepted = service.router, folder / "accepted.json"
     content = (folder / "routing.json").read_bytes()
+    if router.table is None and accepted.exists() and accepted.read_bytes() != content:
+        router.offer(accepted.read_bytes())  # after a restart: what served before serves until the new table is loaded
     if router.offer(content):
         replace_file(accepted, content)
-    elif router.table is None and accepted.exists():
-        refusal = router.refusal
-        router.offer(accepted.read_bytes())  # after a restart beside a refused table: serve the last good one
-        router.refusal = refusal
     if router.table:
         service.metrics.routed({arm.version: arm.share for arm in router.table.arms.values()})
 

@@ -112,12 +112,12 @@ class _View:
     def __init__(self, view: ViewRef, schema: ServingSchema) -> None:
         fields = [field.name for field in schema.request_fields]
         kinds = {wanted.name: wanted.kind for wanted in schema.inputs}
+        used = [(f"{view.name}__{feature}", feature) for feature in view.features]
         self.name, self._delay, self._entity = view.name, view.delay_us, view.entity
         self._max_age = math.inf if view.max_age_us is None else view.max_age_us
-        self._used = [(f"{view.name}__{f}", f) for f in view.features if f"{view.name}__{f}" in kinds]
-        self._numeric = [kinds[name] == "numeric" for name, _ in self._used]
+        self._numbers = [pair for pair in used if kinds.get(pair[0]) == "numeric"]
+        self._texts = [pair for pair in used if kinds.get(pair[0]) == "categorical"]
         self._in_row = dict(zip(view.entity, map(fields.index, view.entity), strict=True))
-        self._nulls = (None,) * len(self._used)
         self._bound: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def bind(self, store: FeatureLookup) -> None:
@@ -126,30 +126,30 @@ class _View:
             self._bound = None
             return
         entity, features = map(list, stored)
-        missing = [feature for _, feature in self._used if feature not in features]
+        wanted = [feature for _, feature in self._numbers + self._texts]
+        missing = [feature for feature in wanted if feature not in features]
         if missing or sorted(entity) != sorted(self._entity):
             problem = f"has no {shorten(missing)}" if missing else f"is stored by {shorten(entity)}"
-            raise EndpointError(
-                f"View '{self.name}' in the online store {problem}: materialize features/{self.name} again."
-            )
-        key = tuple(self._in_row[name] for name in entity)
-        self._bound = key, tuple(features.index(feature) for _, feature in self._used)
+            fix = f"materialize features/{self.name} again"
+            raise EndpointError(f"View '{self.name}' in the online store {problem}: {fix}.")
+        self._bound = tuple(self._in_row[name] for name in entity), tuple(map(features.index, wanted))
 
-    def look_up(self, store: FeatureLookup, row: Row, at: int) -> tuple[int | None, tuple]:
-        if self._bound is None:
-            return None, self._nulls
-        positions, order = self._bound
+    def look_up(self, store: FeatureLookup, row: Row, at: int) -> tuple[int | None, list]:
+        """Give the age of the row that counts, and its features, numbers first; nulls without one."""
+        positions, order = self._bound or ((), ())
         key = tuple([row[position] for position in positions])
-        found = None if None in key else store.lookup(self.name, key, at - self._delay)
+        found = store.lookup(self.name, key, at - self._delay) if self._bound and None not in key else None
         if found is None or at - found[0] > self._max_age:
-            return None, self._nulls
+            return None, [None] * (len(self._numbers) + len(self._texts))
         values = found[1]
-        return at - found[0], tuple([values[position] for position in order])
+        return at - found[0], [values[position] for position in order]
 
-    def columns(self, rows: Sequence[tuple]) -> dict[str, Any]:
-        by_feature = zip(*rows, strict=True)
-        named = zip(self._used, self._numeric, by_feature, strict=True)
-        return {name: np.array(v, dtype=np.float64) if numeric else list(v) for (name, _), numeric, v in named}
+    def columns(self, rows: Sequence[list]) -> dict[str, Any]:
+        """Name the features of looked-up rows; the numbers in one block, since an array each costs a microsecond."""
+        n = len(self._numbers)
+        block = np.array([row[:n] for row in rows], dtype=np.float64)
+        numbers = {name: block[:, k] for k, (name, _) in enumerate(self._numbers)}
+        return numbers | {name: [row[n + k] for row in rows] for k, (name, _) in enumerate(self._texts)}
 
 
 def request_features(

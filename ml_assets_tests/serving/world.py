@@ -2,23 +2,28 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from ml_assets.adapters.online_store import SqliteOnlineStore
 from ml_assets.features.encode import Input, encode
 from ml_assets.serving import bundle
-from ml_assets.serving.bundle import Golden, RequestField, ServingSchema, ViewRef
+from ml_assets.serving.bundle import Bundle, Golden, RequestField, ServingSchema, ViewRef
+from ml_assets.serving.predictor import Predictor
 from ml_assets.serving.predictor import request_features as computed
 from ml_assets.serving.request import RequestContract
+from ml_assets.serving.routing import Router
 
 CARRIERS = ("AA", "B6", "DL", "UA")
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 HOUR_US = 3_600_000_000
+NOON_US = int(NOON.timestamp()) * 1_000_000
 INSTANCE = {"carrier": "UA", "origin": "EWR", "distance_miles": 719.0, "departs_at": "2013-03-01T14:00:00Z"}
 AT = {"at": "2013-03-01T12:00:00Z"}
-VIEWS = ("carrier_delays", "origin_congestion")
+ROOT = Path(__file__).parents[2]
 
 
 def request_features(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -68,6 +73,7 @@ def training_matrix(rows: int = 600, seed: int = 7) -> tuple[np.ndarray, np.ndar
     return matrix, label.astype(float)
 
 
+@cache
 def train(seed: int = 7, rounds: int = 20) -> str:
     import lightgbm
 
@@ -84,7 +90,7 @@ def offline_scores(model_text: str, matrix: np.ndarray) -> np.ndarray:
 
 
 def golden(model_text: str) -> Golden:
-    """Three training rows, and the request features of one real request among them."""
+    """Two requests without features of the views: what the model says then is as good a proof as any."""
     requests = [INSTANCE | AT, INSTANCE | AT | {"carrier": "DL", "seats": 150}]
     rows, at = RequestContract(SCHEMA).convert(requests, now_us=0, path="$[{}]")
     columns = {wanted.name: [None] * len(requests) for wanted in SCHEMA.inputs}
@@ -95,6 +101,51 @@ def golden(model_text: str) -> Golden:
 def write_bundle(folder: Path, model_text: str) -> Path:
     bundle.write(folder, model_text=model_text, schema=SCHEMA, golden=golden(model_text))
     return folder
+
+
+class Store:
+    """An online store in memory: the two views, for any time from noon on."""
+
+    def __init__(self) -> None:
+        self.rows = {
+            ("carrier_delays", ("UA",)): (NOON_US - HOUR_US, (2.0, None, -7.25)),
+            ("origin_congestion", ("EWR",)): (NOON_US, ("busy", 41.5)),
+        }
+        self.schemas = {
+            "carrier_delays": (("carrier",), ("count_6h", "unused", "mean_6h")),
+            "origin_congestion": (("origin",), ("mood", "departures_1h")),
+        }
+
+    def lookup(self, view, key, at):
+        found = self.rows.get((view, key))
+        return found if found and found[0] <= at else None
+
+    def schema(self, view):
+        return self.schemas.get(view)
+
+
+class Log:
+    """A prediction log in memory."""
+
+    def __init__(self) -> None:
+        self.records, self.dropped = [], 0
+
+    def append(self, records):
+        self.records += records
+        return len(records)
+
+
+def predictor(store=None, seed: int = 7) -> Predictor:
+    text = train(seed)
+    return Predictor(Bundle(text, SCHEMA, golden(text), "d" * 64), store or Store())
+
+
+def routed(weights: Mapping[str, float] | None = None, generation: int = 1) -> Router:
+    """Version "1" is the model of seed 1, and so on."""
+    router = Router(lambda version: predictor(seed=int(version)))
+    content = msgspec.json.encode({"generation": generation, "weights": weights or {"1": 1.0}})
+    assert router.offer(content), router.refusal
+    return router
 
 
 def fill_store(path: Path) -> SqliteOnlineStore:
