@@ -78,8 +78,8 @@ def test_threads_and_other_processes_read_the_same_store(path):
 def test_a_failed_write_changes_nothing(path):
     store = SqliteOnlineStore(path)
     store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)), keep=LONG)
+    keyless = rows(("UA", 0, 2.5)).drop_columns("carrier")
     with pytest.raises(KeyError):
-        keyless = rows(("UA", 0, 2.5)).drop_columns("carrier")
         store.replace("v", ["carrier"], ["delay"], keyless, keep=LONG, first=START, last=START)
     assert store.lookup("v", ("UA",), START_US) == (START_US, (1.5,))
     assert store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 3.5)), keep=LONG) == 1
