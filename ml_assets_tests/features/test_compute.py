@@ -145,7 +145,8 @@ def test_infinity_and_nan_count_as_null():
 
 def test_sums_are_of_millionths_so_that_no_order_or_start_shows():
     tenths = [row(1, 0.1, id=n) for n in range(10)]
-    assert values([*tenths, row(1, 4e-7, id=99)], SUM, "delay_sum_2h")[1] == 1.0
+    below_resolution = [row(1, 4e-7, id=n) for n in range(10, 20)]
+    assert values([*tenths, *below_resolution], SUM, "delay_sum_2h")[1] == 1.0
 
 
 def test_minus_zero_is_zero():
