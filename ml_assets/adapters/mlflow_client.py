@@ -27,6 +27,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _AWAY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED"}
@@ -37,15 +38,20 @@ _Item = TypeVar("_Item")
 
 def connect(uri: str) -> "mlflow.MlflowClient":
     """A client of its own for tracking and registry; a local database that cannot be opened is found out at once."""
-    for variable, value in _SETTINGS.items():
-        os.environ.setdefault(variable, value)
     _require_sqlite(uri)
+    _settle()
     with _quiet():
         import mlflow
 
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         return mlflow.MlflowClient(uri, uri)
+
+
+def _settle() -> None:
+    """To be called before MLflow is imported, which reads some of these only then."""
+    for variable, value in _SETTINGS.items():
+        os.environ.setdefault(variable, value)
 
 
 @contextmanager
@@ -59,9 +65,11 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
     """Raise what MLflow and its network and database raise as RegistryUnavailableError or RegistryError."""
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
+    _settle()
+    with _quiet():
+        import requests
+        import sqlalchemy.exc
+        from mlflow.exceptions import MlflowException
 
     try:
         yield
