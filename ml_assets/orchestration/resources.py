@@ -18,7 +18,7 @@ class Platform(dg.ConfigurableResource):
             settings=Settings.from_environment(),
             partitions=requested(context),
             outputs=frozenset(key.to_user_string() for key in context.selected_asset_keys),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             log=context.log.info,
         )
 

@@ -1,6 +1,7 @@
 """Ingestion: keep what was delivered, byte for byte, and let the rows that keep the contract into the table."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.landing import Landing
+from ml_assets.adapters.landing import Delivery, Landing
 from ml_assets.engine import connect
 from ml_assets.errors import shorten
 from ml_assets.records import Finding, Produced, StepResult
@@ -30,6 +31,7 @@ READABLE = "files_are_readable_and_have_the_columns"
 NOT_EMPTY = "deliveries_are_not_empty"
 FEW_INVALID = "few_rows_break_the_contract"
 RECONCILED = "no_row_is_lost"
+CHECKS = (READABLE, NOT_EMPTY, FEW_INVALID, RECONCILED)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     for delivery in landing.deliveries():
         if (delivery.partition or "") in run.partitions:
             content = landing.read(delivery)
-            _remember(found, spec, run.lake, content, delivery.partition or "", delivery.name)
+            _remember(found, spec, run.lake, content, delivery.partition or "", _name(landing, delivery))
     found = _newest_of_each_name(found)
     partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
     if not partitions:
@@ -78,7 +80,8 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     files = [file for file in deliveries(spec, run.lake, run.partitions) if file.current]
     inputs = {p: {spec.raw: _digest([f for f in files if f.partition_key == p])} for p in run.partitions}
     contract = contracts.load(spec.contract, keys=spec.keys)
-    memo = Memo(run.lake, spec.table, version=VERSION, config=[contract, spec.known_at, spec.partition_column])
+    config = [contract, spec.known_at, spec.partition_column, spec.fail_above]
+    memo = Memo(run.lake, spec.table, version=VERSION, config=config)
     known = {p: entry for p in run.partitions if (entry := memo.known(p, inputs[p]))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = [p for p in run.partitions if p not in known]
@@ -87,7 +90,7 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     for partition, fresh in _replace(spec, run, outcome, good).items():
         memo.write(partition, inputs[partition], fresh.data_version, _plain(fresh.metadata))
         produced[partition] = fresh
-    return StepResult(produced, outcome.findings(due, spec.fail_above))
+    return StepResult(produced, outcome.findings(due, spec.fail_above) if due else _not_judged())
 
 
 def deliveries(spec: TableSpec, lake: Lake, partitions: Sequence[str]) -> list[Stored]:
@@ -141,6 +144,11 @@ class _Outcome:
         )
 
 
+def _not_judged() -> tuple[Finding, ...]:
+    sentence = "Nothing was judged: the files and the contract are those of the rows that were accepted before."
+    return tuple(Finding(check, passed=True, sentence=sentence) for check in CHECKS)
+
+
 def _judge(spec: TableSpec, lake: Lake, contract: Contract, files: Sequence[Stored]) -> _Outcome:
     named = [DeliveredFile(f.name, lake.get_object(f.object), f.partition_key or None, f.arrived_at) for f in files]
     rows, problems = gather(named, contract)
@@ -186,6 +194,12 @@ def _of_partitions(rows: "pa.Table", partitions: Sequence[str]) -> "pa.Table":
     import pyarrow.compute as pc
 
     return rows.filter(pc.is_in(rows["partition_key"], pa.array(partitions, pa.string())))
+
+
+def _name(landing: Landing, delivery: Delivery) -> str:
+    """The path below the folder of the pattern, since two folders may hold files of one name."""
+    folder = re.split(r"[*?\[]", landing.pattern)[0].rpartition("/")[0]
+    return delivery.uri.removeprefix(f"{folder}/")
 
 
 def _remember(found: list[Stored], spec: TableSpec, lake: Lake, content: bytes, partition: str, name: str) -> None:

@@ -1,0 +1,1 @@
+"""The four components: YAML in, definitions out."""

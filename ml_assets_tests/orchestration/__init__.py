@@ -1,0 +1,1 @@
+"""Conditions, sensors and events as Dagster sees them."""

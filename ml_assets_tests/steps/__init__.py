@@ -1,0 +1,1 @@
+"""Steps against the real lake, without Dagster."""

@@ -1,0 +1,323 @@
+"""What ingestion does with good deliveries and bad ones."""
+
+import random
+
+import pyarrow as pa
+import pytest
+
+from ml_assets.records import StepResult
+from ml_assets.steps import ingest
+from ml_assets_tests.project import Project, days, flights, parquet
+
+FIRST, SECOND, THIRD = days("2013-01-01", "2013-01-03")
+READABLE, NOT_EMPTY, FEW_INVALID = ingest.READABLE, ingest.NOT_EMPTY, ingest.FEW_INVALID
+
+
+@pytest.fixture
+def table(project):
+    return project.table("flights")
+
+
+def take_in(project: Project, first: str = "", last: str = "", name: str = "flights", **changes) -> StepResult:
+    results = ingest.ingest(project.table(name, **changes), project.step(first, last))
+    return results[f"tables/{name}"]
+
+
+def verdicts(result: StepResult) -> dict[str, bool]:
+    return {finding.check: finding.passed for finding in result.findings}
+
+
+def said(result: StepResult, check: str) -> str:
+    return next(finding.sentence for finding in result.findings if finding.check == check)
+
+
+def ids(project: Project, name: str = "tables/flights") -> list[str]:
+    return sorted(row["flight_id"] for row in project.rows(name))
+
+
+def without(rows: pa.Table, column: str) -> pa.Table:
+    return rows.drop_columns([column])
+
+
+def changed(rows: pa.Table, column: str, values: pa.Array) -> pa.Table:
+    return rows.set_column(rows.column_names.index(column), column, values)
+
+
+def bad_delay(rows: pa.Table, n: int) -> pa.Table:
+    delays = rows["delay"].to_pylist()
+    return changed(rows, "delay", pa.array([9999.0] * n + delays[n:]))
+
+
+def test_delivered_days_become_partitions_with_their_own_versions(project):
+    project.land_days(FIRST, SECOND)
+    result = take_in(project, FIRST, SECOND)
+    assert set(result.produced) == {FIRST, SECOND}
+    assert len({produced.data_version for produced in result.produced.values()}) == 2
+    assert {produced.metadata["n_rows"] for produced in result.produced.values()} == {16}
+    assert all(verdicts(result).values())
+
+
+def test_a_day_that_was_not_delivered_is_named_and_produces_nothing(project):
+    project.land_days(FIRST)
+    result = take_in(project, FIRST, SECOND)
+    assert set(result.produced) == {FIRST}
+    assert said(result, NOT_EMPTY) == f"No rows in {SECOND}."
+
+
+def test_nothing_delivered_at_all_fails_and_writes_nothing(project):
+    result = take_in(project, name="carriers")
+    assert result.produced == {}
+    assert not verdicts(result)[NOT_EMPTY]
+    assert "tables/carriers" not in project.versions()
+
+
+BROKEN = {
+    "truncated": (parquet(flights(SECOND))[:-100], "deliver it again"),
+    "no bytes": (b"", "the file is empty"),
+    "no rows": (parquet(flights(SECOND)[:0]), "it holds no rows"),
+    "not Parquet": (b"<html>502 Bad Gateway</html>", "unreadable"),
+    "wrong type": (
+        parquet(changed(flights(SECOND), "delay", pa.array(["late"] * 16))),
+        "column delay is not DOUBLE: found string",
+    ),
+    "missing column": (parquet(without(flights(SECOND), "delay")), "missing column delay"),
+    "unexpected column": (
+        parquet(flights(SECOND).append_column("gate", pa.array(["A1"] * 16))),
+        "unexpected column gate",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_refuses_its_day_alone_and_is_named_with_advice(project, content, words):
+    project.land_days(FIRST, THIRD)
+    project.land(f"{SECOND}.parquet", content)
+    result = take_in(project, FIRST, THIRD)
+    assert set(result.produced) == {FIRST, THIRD}
+    assert not verdicts(result)[READABLE]
+    assert f"{SECOND}.parquet" in said(result, READABLE)
+    assert words in said(result, READABLE)
+    assert project.lake.partitions("tables/flights") == [FIRST, THIRD]
+
+
+@pytest.mark.parametrize(("content", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_that_replaces_a_good_one_leaves_the_good_rows(project, content, words):
+    project.land_days(SECOND)
+    take_in(project, SECOND)
+    before, version = ids(project), project.lake.version("tables/flights")
+    project.land(f"{SECOND}.parquet", content)
+    assert take_in(project, SECOND).produced == {}
+    assert (ids(project), project.lake.version("tables/flights")) == (before, version)
+
+
+def test_a_broken_file_fails_again_until_it_is_delivered_well(project):
+    project.land(f"{FIRST}.parquet", BROKEN["truncated"][0])
+    assert not verdicts(take_in(project, FIRST))[READABLE]
+    assert not verdicts(take_in(project, FIRST))[READABLE]
+    project.land_days(FIRST)
+    result = take_in(project, FIRST)
+    assert all(verdicts(result).values())
+    assert len(ids(project)) == 16
+
+
+def test_a_broken_file_beside_a_good_one_of_the_day_refuses_the_day(project):
+    project.land_days(FIRST)
+    project.land(f"{FIRST}T12.parquet", b"PAR1")
+    assert take_in(project, FIRST).produced == {}
+
+
+def test_the_same_file_under_another_name_is_nothing_new(project):
+    project.land_days(FIRST)
+    first = take_in(project, FIRST)
+    version = project.lake.version("tables/flights")
+    project.land(f"{FIRST}-again.parquet", flights(FIRST))
+    again = take_in(project, FIRST)
+    assert again.produced[FIRST].reused
+    assert again.produced[FIRST].data_version == first.produced[FIRST].data_version
+    assert project.lake.version("tables/flights") == version
+
+
+def test_a_late_delivery_grows_its_day_and_leaves_the_others(project):
+    project.land(f"{FIRST}T06.parquet", flights(FIRST, hours=range(0, 6, 3)))
+    project.land_days(SECOND)
+    first = take_in(project, FIRST, SECOND)
+    project.land(f"{FIRST}T12.parquet", flights(FIRST, hours=range(6, 12, 3)))
+    grown = take_in(project, FIRST, SECOND)
+    assert grown.produced[FIRST].metadata["n_rows"] == 8
+    assert grown.produced[FIRST].data_version != first.produced[FIRST].data_version
+    assert grown.produced[SECOND].reused
+
+
+def test_a_day_delivered_in_parts_has_the_content_of_a_day_delivered_whole(project):
+    project.land(f"{FIRST}T12.parquet", flights(FIRST, hours=range(12, 24, 3)))
+    take_in(project, FIRST)
+    project.land(f"{FIRST}T00.parquet", flights(FIRST, hours=range(0, 12, 3)))
+    parts = take_in(project, FIRST).produced[FIRST].data_version
+    for file in (project.landing / "flights").iterdir():
+        file.unlink()
+    project.land_days(SECOND)
+    whole = project.lake.content("tables/flights")[FIRST].hash
+    assert parts == whole
+    assert project.lake.content("tables/flights")[FIRST].n_rows == 16
+
+
+def test_a_corrected_file_replaces_the_one_of_its_name(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    project.land(f"{FIRST}.parquet", flights(FIRST, hours=(0,), delay=7.0))
+    result = take_in(project, FIRST)
+    assert ids(project) == [f"B6-{FIRST}-00", f"UA-{FIRST}-00"]
+    assert result.produced[FIRST].metadata["n_rows"] == 2
+    kept = ingest.deliveries(project.table("flights"), project.lake, [FIRST])
+    assert sorted(file.current for file in kept) == [False, True]
+
+
+def test_a_correction_that_is_taken_back_brings_the_first_content_again(project):
+    first, other = flights(FIRST), flights(FIRST, delay=7.0)
+    versions = []
+    for rows in (first, other, first):
+        project.land(f"{FIRST}.parquet", rows)
+        versions.append(take_in(project, FIRST).produced[FIRST].data_version)
+    assert versions[0] == versions[2] != versions[1]
+    assert {row["delay"] for row in project.rows("tables/flights")} != {7.0}
+
+
+def test_a_restated_row_in_a_later_file_wins(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    project.land(f"{FIRST}-correction.parquet", flights(FIRST, hours=(3,), delay=-7.0))
+    result = take_in(project, FIRST)
+    restated = [row for row in project.rows("tables/flights") if row["delay"] == -7.0]
+    assert sorted(row["flight_id"] for row in restated) == [f"B6-{FIRST}-03", f"UA-{FIRST}-03"]
+    assert result.produced[FIRST].metadata | {"n_rows": 16, "duplicates": 2} == result.produced[FIRST].metadata
+
+
+def test_files_of_one_name_in_two_folders_are_two_files(project):
+    for hour in (0, 3):
+        project.land(f"{FIRST}.parquet", flights(FIRST, hours=(hour,)), table=f"flights/terminal{hour}")
+    source = {"source": {"files": "flights/**/*.parquet"}}
+    take_in(project, FIRST, **source)
+    assert len(ids(project)) == 4
+    versions = project.versions()
+    assert take_in(project, FIRST, **source).produced[FIRST].reused
+    assert project.versions() == versions
+
+
+def test_rows_that_break_the_contract_are_kept_in_quarantine_with_the_rule(project):
+    project.land(f"{FIRST}.parquet", bad_delay(flights(FIRST), 2))
+    result = take_in(project, FIRST)
+    assert result.produced[FIRST].metadata | {"n_rows": 14, "quarantined": 2} == result.produced[FIRST].metadata
+    quarantine = project.rows("quarantine/flights")
+    assert [row["row"] for row in quarantine] == [1, 2]
+    assert all("delay" in row["rule"] for row in quarantine)
+
+
+def test_too_many_invalid_rows_refuse_the_day_and_what_was_valid_before_stays(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    before = project.rows("tables/flights")
+    project.land(f"{FIRST}.parquet", bad_delay(flights(FIRST), 4))
+    result = take_in(project, FIRST)
+    assert result.produced == {}
+    assert f"({FIRST}: 25.0%)" in said(result, FEW_INVALID)
+    assert project.rows("tables/flights") == before
+    assert len(project.rows("quarantine/flights")) == 4
+
+
+def test_exactly_the_allowed_share_of_invalid_rows_passes(project):
+    project.land(f"{FIRST}.parquet", bad_delay(flights(FIRST), 4))
+    assert set(take_in(project, FIRST, invalid_rows={"fail_above": 0.25}).produced) == {FIRST}
+
+
+def test_a_row_of_another_day_is_quarantined(project):
+    project.land(f"{FIRST}.parquet", pa.concat_tables([flights(FIRST), flights(SECOND, hours=(0,))]))
+    take_in(project, FIRST)
+    assert {row["rule"] for row in project.rows("quarantine/flights")} == {"known_at_in_partition"}
+    assert len(ids(project)) == 16
+
+
+def test_the_quarantine_empties_when_a_day_is_delivered_well(project):
+    project.land(f"{FIRST}.parquet", bad_delay(flights(FIRST), 4))
+    take_in(project, FIRST)
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    assert project.rows("quarantine/flights") == []
+
+
+def test_a_second_run_finds_everything_in_place_and_commits_nothing(project):
+    project.land_days(FIRST, SECOND)
+    project.land_carriers()
+    first = take_in(project, FIRST, SECOND), take_in(project, name="carriers")
+    versions = project.versions()
+    again = take_in(project, FIRST, SECOND), take_in(project, name="carriers")
+    assert project.versions() == versions
+    assert all(produced.reused for result in again for produced in result.produced.values())
+    for before, after in zip(first, again, strict=True):
+        assert {p: v.data_version for p, v in before.produced.items()} == {
+            p: v.data_version for p, v in after.produced.items()
+        }
+
+
+def test_totals_reconcile_over_valid_broken_and_doubled_rows(project):
+    rows = pa.concat_tables([bad_delay(flights(FIRST), 2), flights(FIRST, hours=(3,))])
+    project.land(f"{FIRST}.parquet", rows)
+    result = take_in(project, FIRST)
+    numbers = result.produced[FIRST].metadata
+    assert (numbers["n_rows"], numbers["quarantined"], numbers["duplicates"]) == (14, 2, 2)
+    assert said(result, ingest.RECONCILED) == "18 delivered = 14 valid + 2 quarantined + 2 duplicates"
+
+
+def test_a_stored_file_that_was_altered_is_found(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    stored = ingest.deliveries(project.table("flights"), project.lake, [FIRST])[0]
+    project.lake.replace_object(stored.object, b"altered")
+    result = ingest.store(project.table("flights"), project.step(FIRST))
+    assert verdicts(result) == {ingest.KEPT: False}
+    assert f"{FIRST}.parquet" in said(result, ingest.KEPT)
+
+
+def test_a_run_that_judges_nothing_says_so(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    assert {finding.sentence.split(":")[0] for finding in take_in(project, FIRST).findings} == {"Nothing was judged"}
+
+
+def test_only_the_wanted_output_is_made(project):
+    project.land_days(FIRST)
+    results = ingest.ingest(project.table("flights"), project.step(FIRST, outputs=frozenset({"raw/flights"})))
+    assert set(results) == {"raw/flights"}
+    assert set(project.versions()) == {"raw/flights"}
+
+
+def test_the_order_in_which_days_arrive_does_not_change_their_content(project):
+    landed = list(days(FIRST, "2013-01-06"))
+    random.Random(3).shuffle(landed)
+    for day in landed:
+        project.land_days(day)
+        take_in(project, day)
+    contents = project.lake.content("tables/flights")
+    by_day = {day: ingest.ingest(project.table("flights"), project.step(day)) for day in landed}
+    assert all(by_day[day]["tables/flights"].produced[day].data_version == contents[day].hash for day in landed)
+
+
+CONFIGURATIONS = {
+    "known_at": {"known_at": "arrived_at"},
+    "keys": {"keys": ["carrier", "arrived_at"]},
+    "partition column": {"partitions": {"column": "arrived_at", "start": "2013-01-01", "end": "2013-01-31"}},
+}
+
+
+@pytest.mark.parametrize("changes", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_a_change_of_the_declaration_judges_the_rows_anew(project, changes):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    assert not take_in(project, FIRST, **changes).produced[FIRST].reused
+    assert take_in(project, FIRST, **changes).produced[FIRST].reused
+
+
+def test_a_stricter_share_refuses_what_was_accepted_before(project):
+    project.land(f"{FIRST}.parquet", bad_delay(flights(FIRST), 2))
+    assert set(take_in(project, FIRST, invalid_rows={"fail_above": 0.2}).produced) == {FIRST}
+    result = take_in(project, FIRST, invalid_rows={"fail_above": 0.01})
+    assert not verdicts(result)[FEW_INVALID]
