@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import httpx
 
 _TICK = 0.02
+_SPARE_VERSIONS = 5  # stay installed after they left the table, for a quick way back
 _ASK_SECONDS = 2.0
 
 
@@ -109,7 +110,9 @@ class LocalEndpoint:
                 self._install(version, (bundles or {}).get(version))
             routing = self._publish(desired)
             self._ensure_server(timeout)
-            return self._await(routing, timeout)
+            status = self._await(routing, timeout)
+            self._prune(desired)
+            return status
 
     def status(self) -> EndpointStatus:
         """Ask the server; `alive` is whether its process lives, the rest is empty when it does not answer."""
@@ -162,6 +165,11 @@ class LocalEndpoint:
             )
         if not target.is_dir():
             _copy_whole(Path(source), target)
+
+    def _prune(self, desired: Mapping[str, float]) -> None:
+        spare = [path for path in (self.folder / "versions").iterdir() if path.name not in desired]
+        for path in sorted(spare, key=lambda path: path.stat().st_mtime, reverse=True)[_SPARE_VERSIONS:]:
+            shutil.rmtree(path)
 
     def _publish(self, desired: Mapping[str, float]) -> Routing:
         present = self._routing()
@@ -259,8 +267,8 @@ def predict(
 
     path = f"/versions/{version}/predict" if version else "/predict"
     headers = {"x-request-purpose": "check"} if check else {}
-    answers = []
-    with httpx.Client(base_url=url, timeout=30.0, headers=headers, trust_env=False) as client:
+    answers, secure = [], url.startswith("https")  # to load certificates takes longer than a plain call
+    with httpx.Client(base_url=url, timeout=30.0, headers=headers, trust_env=False, verify=secure) as client:
         for first in range(0, len(instances), rows_per_call):
             answers += _predict(client, path, instances[first : first + rows_per_call])
     return answers

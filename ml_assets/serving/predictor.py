@@ -4,10 +4,11 @@ One row and many rows take the same path over columns, which is also the offline
 the model), so a score has the same bits wherever it is computed.
 """
 
-import importlib
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -173,9 +174,19 @@ def _resolve(reference: str | None) -> RequestFeatures | None:
         return None
     module, _, name = reference.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        return getattr(_own_copy(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ArtefactError(f"The request features `{reference}` cannot be imported here: {error}.") from error
+
+
+def _own_copy(name: str) -> ModuleType:
+    """Execute a module for one version alone: a new version gets the code of today, older ones keep theirs."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"there is no module '{name}'")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _listed(column: Any) -> list:

@@ -275,7 +275,17 @@ def test_a_client_sees_which_field_is_wrong(shared, bundles):
 
 def test_many_rows_come_back_in_order_over_several_calls(shared, bundles):
     url = shared.apply({"1": 1.0}, bundles).url
-    rows = [SENT | {"distance_miles": float(n)} for n in range(100)]
-    assert [one["score"] for one in deployment.predict(url, rows, rows_per_call=33)] == [
-        deployment.predict(url, [row])[0]["score"] for row in rows
-    ]
+    rows = [SENT | {"distance_miles": float(100 * n)} for n in range(10)]
+    by_threes = [one["score"] for one in deployment.predict(url, rows, rows_per_call=3)]
+    assert by_threes == [deployment.predict(url, [row])[0]["score"] for row in rows]
+    assert len(set(by_threes)) > 1
+
+
+def test_versions_that_left_long_ago_are_removed(shared, bundles):
+    for number in range(8):
+        shared.apply({f"old-{number}": 1.0}, {f"old-{number}": bundles["1"]})
+    shared.apply({"1": 1.0}, bundles)
+    kept = {path.name for path in (shared.folder / "versions").iterdir()}
+    assert "1" in kept
+    assert len(kept) == 6
+    assert "old-0" not in kept

@@ -144,6 +144,20 @@ def changed_features(columns):
     return world.request_features(columns) | {"hours_ahead": columns["distance_miles"]}
 
 
+def test_a_version_keeps_the_function_it_was_loaded_with(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    source = tmp_path / "features_of_a_project.py"
+    source.write_text(
+        "FACTOR = 1\ndef f(columns):\n    return {'hour': columns['distance_miles'] * FACTOR, 'hours_ahead': [0.0]}"
+    )
+    before = made(request_features="features_of_a_project.f")
+    source.write_text(source.read_text().replace("FACTOR = 1", "FACTOR = 2"))
+    after = made(request_features="features_of_a_project.f")
+    hours = [one.predict([ROW], [world.NOON_US]).features[0]["hour"] for one in (before, after)]
+    assert hours == [719.0, 1438.0]
+
+
 def test_a_request_function_that_is_not_installed_is_named():
     with pytest.raises(ArtefactError, match=r"`no\.such\.function` cannot be imported"):
         made(request_features="no.such.function")
