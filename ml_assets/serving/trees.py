@@ -46,7 +46,7 @@ class _Booster:
     """The native model; freed with its last user, so that a swap never takes it from under a running prediction."""
 
     def __init__(self, model_text: str) -> None:
-        self.handle = ctypes.c_void_p()
+        self.handle, self._free = ctypes.c_void_p(), _library().LGBM_BoosterFree
         iterations, inputs, classes = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         text = model_text.encode()
         _call("LGBM_BoosterLoadModelFromString", text, ctypes.byref(iterations), ctypes.byref(self.handle))
@@ -67,7 +67,7 @@ class _Booster:
 
     def __del__(self) -> None:
         if self.handle:
-            _library().LGBM_BoosterFree(self.handle)
+            self._free(self.handle)
 
 
 class _FastRow:
@@ -75,6 +75,7 @@ class _FastRow:
 
     def __init__(self, booster: _Booster) -> None:
         self._booster, self._config = booster, ctypes.c_void_p()
+        self._free = _library().LGBM_FastConfigFree
         self._row, self._score, self._length = np.empty(booster.n_inputs), ctypes.c_double(), ctypes.c_int64()
         what = _NORMAL, _FROM_FIRST, _ALL, _FLOAT64, ctypes.c_int32(booster.n_inputs), _PARAMETERS
         name = "LGBM_BoosterPredictForMatSingleRowFastInit"
@@ -89,7 +90,7 @@ class _FastRow:
 
     def __del__(self) -> None:
         if self._config:
-            _library().LGBM_FastConfigFree(self._config)
+            self._free(self._config)
 
 
 def _call(name: str, *arguments: object) -> None:
