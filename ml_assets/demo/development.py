@@ -1,0 +1,28 @@
+"""`ml-assets dev`: Dagster with all sensors on, until Ctrl-C."""
+
+import time
+from contextlib import suppress
+
+from rich.console import Console
+
+from ml_assets.adapters.settings import Settings
+from ml_assets.demo.endpoints import resume
+from ml_assets.demo.interrupts import raised
+from ml_assets.demo.recovery import close_left_runs
+from ml_assets.demo.services import session
+from ml_assets.orchestration.loading import Location
+
+
+def run(settings: Settings, location: Location, port: int | None) -> None:
+    """Start UI and daemon, say where they are, and wait."""
+    console = Console()
+    with suppress(KeyboardInterrupt), session(settings, location, reloads=True) as services, raised():
+        services.start_code()
+        close_left_runs(services.dagster_home)
+        resume(settings.endpoints)
+        address = services.start_dagster(port=port)
+        console.print(f"Dagster is at {address}, with all sensors on. Data: {settings.home}. Ctrl-C ends it.")
+        console.print("Land data in another terminal: ml-assets feed flights --until 2013-01-31", style="dim")
+        while True:
+            services.require_alive()
+            time.sleep(1)
