@@ -10,7 +10,7 @@ from ml_assets.errors import shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP
-from ml_assets.records import Finding, Markdown, Produced, StepResult
+from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
@@ -27,16 +27,22 @@ _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 
 
 def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
-    """Compute the partitions whose inputs changed, put them in the lake and online, and prove the newest one."""
+    """Compute the partitions whose inputs changed, prove the newest ones, and put them in the lake and online.
+
+    Rows whose proof fails go nowhere: what was there before stays, and the next run tries again.
+    """
     memo = Memo(run.lake, spec.name, version=VERSION, config=spec.view)
     inputs = inputs_of(spec, run.lake, run.partitions)
     known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
     due = sorted(set(inputs) - set(known))
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     if not due:
-        _keep_online(spec, run)
-        return {spec.name: StepResult(produced, _not_computed())}
+        if known:
+            _keep_online(spec, run)
+        return {spec.name: StepResult(produced, unchanged(HINDSIGHT, UNIQUE))}
     rows, findings = _compute(spec, run, due)
+    if not all(finding.passed for finding in findings):
+        return {spec.name: StepResult(produced, findings)}
     commit = run.lake.write(spec.name, rows, partitions=due if spec.daily else None)
     _keep_online(spec, run, rows)
     for partition in due:
@@ -49,7 +55,7 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
 
 def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
     """The content of everything that a partition is computed from; partitions that were not delivered are left out."""
-    if any(not lake.exists(table.table) for table in spec.tables):
+    if spec.daily and not all(lake.exists(table.table) for table in spec.tables):
         return {}
     static = {t.table: lake.content(t.table)[""].hash for t in spec.tables if not t.daily}
     if not spec.daily:
@@ -76,16 +82,27 @@ def open_tables(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", fi
 def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table", tuple[Finding, ...]]:
     import pyarrow as pa
 
-    parts, findings = [], ()
+    parts: list[pa.Table] = []
+    proofs: list[Finding] = []
+    doubles: list[Finding] = []
     for first, last in runs_of(due) if spec.daily else [("", "")]:
         run.log(f"{spec.name}: computing {f'{first} to {last}' if first else 'all rows'}")
         with connect() as con:
             open_tables(spec, run.lake, con, first, last)
             start, end = (start_of(first), start_of(last) + DAY) if first else _ALWAYS
             rows = compute(con, spec.view, first=start, last=end)
-            findings = (_proof(con, spec, rows, end), _unique(con, spec, rows))
+            proofs.append(_proof(con, spec, rows, end))
+            doubles.append(_unique(con, spec, rows))
         parts.append(rows)
-    return pa.concat_tables(parts), findings
+    return pa.concat_tables(parts), (_together(proofs), _together(doubles))
+
+
+def _together(findings: Sequence[Finding]) -> Finding:
+    """One finding for all runs of days: it passes when each of them does."""
+    telling = [finding for finding in findings if not finding.passed] or findings
+    numbers = {name: sum(f.numbers[name] for f in telling) for name in telling[0].numbers}
+    sentence = shorten([finding.sentence for finding in telling])
+    return Finding(telling[0].check, telling[0].passed, sentence, numbers=numbers)
 
 
 def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", end: datetime) -> Finding:
@@ -115,18 +132,13 @@ def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") 
     )
 
 
-def _not_computed() -> tuple[Finding, ...]:
-    sentence = "Nothing was computed: the inputs are those of the rows that were proven before."
-    return tuple(Finding(check, passed=True, sentence=sentence) for check in (HINDSIGHT, UNIQUE))
-
-
 def _keep_online(spec: ViewSpec, run: Run, rows: "pa.Table | None" = None) -> None:
     """Write fresh rows to the online store; a store that has lost the view gets its newest days from the lake."""
     store, view = run.online_store, spec.view
     if rows is None and view.name in store.views():
         return
     if rows is None:
-        newest = run.lake.partitions(spec.name)[-1] if spec.daily else ""
+        newest = max(run.lake.partitions(spec.name), default="")
         span = PartitionRange(shift(newest, -(spec.keep // DAY)), newest) if newest else None
         rows = run.lake.dataset(spec.name, partitions=span).to_table()
     columns = [*view.entity, FEATURE_TIMESTAMP, *view.features()]
