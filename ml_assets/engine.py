@@ -9,6 +9,7 @@ def connect(*, memory_limit: str | None = None, threads: int | None = None) -> d
     """Open an in-memory DuckDB; `ML_ASSETS_MEMORY_LIMIT` (default 2GB) and `ML_ASSETS_THREADS` bound it."""
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")  # a name in SQL is a table, never a Python variable
     connection.execute(f"SET memory_limit = '{memory_limit or os.environ.get('ML_ASSETS_MEMORY_LIMIT', '2GB')}'")
     if threads or os.environ.get("ML_ASSETS_THREADS"):
         connection.execute(f"SET threads = {int(threads or os.environ['ML_ASSETS_THREADS'])}")

@@ -1,7 +1,7 @@
 """What the four components share: where they were declared, and errors that say so."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +11,10 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from ml_assets.errors import DeclarationError
+from ml_assets.steps.run import Run
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+Level = tuple[list[dg.AssetKey], Callable[[Run], Mapping[str, str]]]
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -96,6 +98,11 @@ class Declared(dg.Component, dg.Model, dg.Resolvable):
     def folder(self) -> Path:
         """The folder of the declaration, for files that it names."""
         return self._place.folder or Path()
+
+    def levels(self, project: Any) -> list[Level]:
+        """Assets with what tells which of their partitions are not computed from the inputs that stand."""
+        del project
+        return []
 
     def op_name(self, layer: str) -> str:
         """A name for the step that Dagster shows in its run view."""

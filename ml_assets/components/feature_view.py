@@ -7,7 +7,7 @@ import dagster as dg
 import duckdb
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness
+from ml_assets.components.declared import Declared, Freshness, Level
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
@@ -16,7 +16,7 @@ from ml_assets.features.view import Aggregation
 from ml_assets.features.view import FeatureView as View
 from ml_assets.orchestration import assets, automation, partitions
 from ml_assets.orchestration.assets import Check, Node
-from ml_assets.steps import features
+from ml_assets.steps import features, pending
 from ml_assets.steps.specs import DAY, ViewSpec
 
 
@@ -85,7 +85,11 @@ class FeatureView(Declared):
             version=features.VERSION,
             partitions_def=partitions.of(spec.tables[0]) if spec.daily else None,
         )
-        return assets.definitions(self, [asset], leads=project.leads(self))
+        return assets.definitions([asset], sensors=[], upkeep=project.upkeep(self))
+
+    def levels(self, project: Project) -> list[Level]:
+        """Days whose rows were computed from other inputs than stand now."""
+        return [([dg.AssetKey(["features", self.name])], partial(pending.of_view, self.spec(project)))]
 
     def spec(self, project: Project) -> ViewSpec:
         """The view with its tables; what does not fit them is an error here."""

@@ -1,12 +1,14 @@
 """All components of a project by name, so that one declaration can refer to another."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 
 from ml_assets.components.declared import Declared
 from ml_assets.errors import shorten
+from ml_assets.orchestration.automation import automation_sensor
+from ml_assets.orchestration.upkeep import reconciliation
 
 T = TypeVar("T", bound=Declared)
 
@@ -34,12 +36,22 @@ class Project:
             raise asker.error(f"there is no '{name}' among the {nouns}: {shorten(sorted(known)) or 'none'}.", *path)
         return known[name]
 
+    def serving(self, model: str) -> list[Any]:
+        """The endpoints that answer with a model."""
+        return [c for c in self._components if type(c).__name__ == "Endpoint" and getattr(c, "model", None) == model]
+
     def require_unique(self, component: Declared) -> None:
         """Refuse a second component of the same kind and name, at the line of the second."""
         same = [c for c in self._components if type(c) is type(component) and c.name == component.name]
         if len(same) > 1 and same[0] is not component:
             raise component.error("another one has this name already. Names are unique by kind.", "name")
 
-    def leads(self, component: Declared) -> bool:
-        """Whether this component is the first of its use case: it defines what the use case has once."""
-        return next(c for c in self._components if c.use_case == component.use_case) is component
+    def upkeep(self, component: Declared) -> dg.Definitions:
+        """What a use case has once, given by its first component: automation and the reconciling schedule."""
+        group = [c for c in self._components if c.use_case == component.use_case]
+        if group[0] is not component:
+            return dg.Definitions()
+        levels = [level for member in group for level in member.levels(self)]
+        return dg.Definitions(
+            sensors=[automation_sensor(component.use_case)], schedules=[reconciliation(component.use_case, levels)]
+        )

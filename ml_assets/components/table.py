@@ -8,12 +8,12 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness
+from ml_assets.components.declared import Declared, Freshness, Level
 from ml_assets.components.project import Project
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.orchestration import assets, partitions, sensors
 from ml_assets.orchestration.assets import Check, Node
-from ml_assets.steps import ingest
+from ml_assets.steps import ingest, pending
 from ml_assets.steps.specs import TableSpec
 from ml_assets.tables.outline import outline
 from ml_assets.tables.schema import Column
@@ -106,7 +106,13 @@ class Table(Declared):
             version=ingest.VERSION,
             partitions_def=partitions.of(spec),
         )
-        return assets.definitions(self, [asset], leads=project.leads(self), sensors=[sensors.arrivals(spec)])
+        return assets.definitions([asset], sensors=[sensors.arrivals(spec)], upkeep=project.upkeep(self))
+
+    def levels(self, project: Project) -> list[Level]:
+        """Deliveries that are not stored."""
+        del project
+        keys = [dg.AssetKey([layer, self.name]) for layer in ("raw", "tables")]
+        return [(keys, partial(pending.of_table, self.spec()))]
 
     def spec(self) -> TableSpec:
         """The table as the steps know it."""

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from ml_assets.orchestration.automation import RETRY, automation_sensor
+from ml_assets.orchestration.automation import RETRY
 from ml_assets.orchestration.events import advice, events, report, table_schema
 from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
 from ml_assets.records import StepResult
@@ -115,19 +115,8 @@ def build(
 
 
 def definitions(
-    owner: Owner,
-    assets: Sequence[dg.AssetsDefinition],
-    *,
-    leads: bool,
-    sensors: Sequence[dg.SensorDefinition] = (),
-    schedules: Sequence[dg.ScheduleDefinition] = (),
+    assets: Sequence[dg.AssetsDefinition], *, sensors: Sequence[dg.SensorDefinition], upkeep: dg.Definitions
 ) -> dg.Definitions:
-    """Bind assets and sensors; the leading component of a use case brings what it has once."""
-    shared = [automation_sensor(owner.use_case)] if leads else []
-    return dg.Definitions(
-        assets=assets,
-        sensors=[*sensors, *shared],
-        schedules=schedules,
-        resources={"platform": PLATFORM},
-        executor=EXECUTOR,
-    )
+    """Bind assets and sensors, with what the use case has once."""
+    bound = dg.Definitions(assets=assets, sensors=sensors, resources={"platform": PLATFORM}, executor=EXECUTOR)
+    return dg.Definitions.merge(bound, upkeep)

@@ -10,14 +10,19 @@ _CHANGED = dg.AutomationCondition.data_version_changed()
 TICK_SECONDS = 5
 
 
-def on_new_content(*, present: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
+def on_new_content(
+    *, present: Sequence[dg.AssetKey] = (), ignore: Sequence[dg.AssetKey] = ()
+) -> dg.AutomationCondition:
     """Run a partition when the data version of something upstream changed and every blocking check there passed.
 
     `present` names assets whose partition of the same day must exist: a window reaches into days that have
-    not been delivered yet, and those must wait. Conditions see edges only and can miss one (dagster#33587);
+    not been delivered yet, and those must wait. A change of what `ignore` names is no reason. Conditions see edges only and can miss one (dagster#33587);
     the reconciling schedule is the backstop.
     """
-    condition = dg.AutomationCondition.any_deps_match(_CHANGED).since_last_handled()
+    changed = dg.AutomationCondition.any_deps_match(_CHANGED)
+    if ignore:
+        changed = changed.ignore(dg.AssetSelection.assets(*ignore))
+    condition = changed.since_last_handled()
     arrived = [dg.AutomationCondition.asset_matches(key, ~dg.AutomationCondition.missing()) for key in present]
     gates = [dg.AutomationCondition.all_deps_blocking_checks_passed(), ~dg.AutomationCondition.in_progress()]
     return reduce(and_, [*arrived, *gates], condition).with_label("content upstream changed")

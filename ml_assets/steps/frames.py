@@ -35,10 +35,10 @@ def spine_with_features(
         more = ""
         if join:
             lake.register(con, "joined", join)
-            more = f"JOIN (SELECT * EXCLUDE (at, partition_key) FROM joined) USING ({keys})"
+            more = f'JOIN (SELECT * EXCLUDE ("at", partition_key) FROM joined) USING ({keys})'
         con.execute(
-            f"CREATE TEMP TABLE asked AS SELECT * FROM (SELECT *, ({spec.at}) AS at FROM spine) {more}"
-            f" WHERE {where} ORDER BY at, {keys}"
+            f'CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key) FROM (SELECT *, ({spec.at}) AS "at" FROM spine) {more}'
+            f' WHERE {where} ORDER BY "at", {keys}'
         )
         return join_as_of(con, "asked", [view.view for view in spec.views])
 
@@ -81,6 +81,14 @@ def input_names(spec: ModelSpec, rows: "pa.Table") -> list[str]:
     few = rows.slice(0, 10)
     made = _function(spec.request_features)(table_columns(request_schema(spec), few)) if spec.request_features else {}
     return [name for view in spec.views for name in view.view.qualified_features()] + list(made)
+
+
+def as_requests(rows: "pa.Table") -> list[dict[str, Any]]:
+    """Rows as a client sends them: times in RFC 3339."""
+    return [
+        {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+        for row in rows.to_pylist()
+    ]
 
 
 def _array(column: "pa.ChunkedArray") -> Any:

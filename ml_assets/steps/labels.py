@@ -1,11 +1,11 @@
 """Labels: what happened to each row of the spine, and when that became known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ml_assets.adapters.lake import PartitionRange
+from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
-from ml_assets.records import Finding, Produced, StepResult
+from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps.days import shift
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
@@ -23,30 +23,34 @@ _ENOUGH = 0.5
 
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Label the spine rows of the partitions whose spine or outcomes changed."""
-    memo = Memo(run.lake, spec.labels, version=VERSION, config=[spec.at, spec.label, spec.spine.keys, spec.horizon])
-    inputs = _inputs(spec, run)
-    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
+    record, inputs = memo(spec, run), inputs_of(spec, run.lake, run.partitions)
+    known = {p: entry for p, hashes in inputs.items() if (entry := record.known(p, hashes))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = sorted(set(inputs) - set(known))
     if not due:
-        return {spec.labels: StepResult(produced, _findings(0, 0, 0))}
+        return {spec.labels: StepResult(produced, unchanged(LATER, COVERED))}
     with connect() as con:
         rows, findings = _label(con, spec, run, due)
     commit = run.lake.write(spec.labels, rows, partitions=due)
     for partition in due:
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version}
-        memo.write(partition, inputs[partition], content.hash, metadata)
+        record.write(partition, inputs[partition], content.hash, metadata)
         produced[partition] = Produced(content.hash, metadata)
     return {spec.labels: StepResult(produced, findings)}
 
 
-def _inputs(spec: ModelSpec, run: Run) -> dict[str, dict[str, str]]:
+def memo(spec: ModelSpec, run: Run) -> Memo:
+    """What the labels were computed from."""
+    return Memo(run.lake, spec.labels, version=VERSION, config=[spec.at, spec.label, spec.spine.keys, spec.horizon])
+
+
+def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
     """Only days that the spine and the outcomes have both reached; the rest waits for its first label."""
-    lake, first, last = run.lake, min(run.partitions), max(run.partitions)
+    first, last = min(partitions), max(partitions)
     if not (lake.exists(spec.spine.table) and lake.exists(spec.label_table.table)):
         return {}
-    spine = lake.content(spec.spine.table, partitions=list(run.partitions))
+    spine = lake.content(spec.spine.table, partitions=list(partitions))
     ahead = PartitionRange(first, shift(last, spec.horizon_days))
     outcomes = {day: content.hash for day, content in lake.content(spec.label_table.table, partitions=ahead).items()}
     return {
@@ -74,15 +78,15 @@ def _label(
         WITH known AS (
             SELECT {keys}, CAST(({spec.label}) AS DOUBLE) AS label, known_at AS label_known_at FROM outcomes
             QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY known_at DESC) = 1
-        ), asked AS (SELECT {keys}, ({spec.at}) AS at, partition_key FROM spine)
+        ), asked AS (SELECT {keys}, ({spec.at}) AS "at", partition_key FROM spine)
         SELECT * FROM asked JOIN known USING ({keys})
         WHERE label IS NOT NULL AND CAST(label_known_at AS DATE) <= CAST(partition_key AS DATE) + {spec.horizon_days}
         ORDER BY partition_key, {keys}""")
-    row = con.execute(
-        "SELECT count(*), count(*) FILTER (label_known_at <= at), (SELECT count(*) FROM spine) FROM labels"
-    ).fetchone()
+    ((n_labels, n_early, n_spine),) = con.execute(
+        """SELECT count(*), count(*) FILTER (label_known_at <= "at"), (SELECT count(*) FROM spine) FROM labels"""
+    ).fetchall()
     rows = con.table("labels").to_arrow_table()
-    return rows, _findings(*(row or (0, 0, 0)))
+    return rows, _findings(n_labels, n_early, n_spine)
 
 
 def _findings(n_labels: int, n_early: int, n_spine: int) -> tuple[Finding, ...]:

@@ -1,12 +1,12 @@
 """What the steps need to know: declarations with every name resolved, free of YAML and of Dagster."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
-from typing import Any
 
+from ml_assets.evaluation.gates import Gates
 from ml_assets.features.view import FeatureView
+from ml_assets.monitoring.retrain import RetrainPolicy
 
 DAY = timedelta(days=1)
 
@@ -91,18 +91,18 @@ class ModelSpec:
     label_table: TableSpec
     label: str
     views: tuple[ViewSpec, ...]
-    horizon: timedelta = timedelta(days=2)
+    horizon: timedelta = timedelta(days=1)
     request_features: str | None = None
-    request_columns: tuple[str, ...] = ()
     window: timedelta | None = None
     validation: timedelta = timedelta(days=14)
     test: timedelta = timedelta(days=14)
+    gap: timedelta = timedelta(days=1)
     min_rows: int = 1000
     budget: SearchBudget = SearchBudget()
     baseline: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
-    gates: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    retrain: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    gates: Gates = Gates()
+    retrain: RetrainPolicy = RetrainPolicy()
 
     @property
     def labels(self) -> str:
@@ -113,6 +113,16 @@ class ModelSpec:
     def training_set(self) -> str:
         """Name of the training set in the lake."""
         return f"training_sets/{self.name}"
+
+    @property
+    def model(self) -> str:
+        """Name of the model among the assets."""
+        return f"models/{self.name}"
+
+    @property
+    def release(self) -> str:
+        """Name of the release among the assets."""
+        return f"releases/{self.name}"
 
     @property
     def evaluation(self) -> str:
@@ -135,6 +145,11 @@ class EndpointSpec:
     drift_warn: float = 0.15
     drift_fail: float = 0.2
     performance_drop: float = 0.02
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the endpoint among the assets."""
+        return f"endpoints/{self.name}"
 
     @property
     def predictions(self) -> str:

@@ -80,7 +80,9 @@ def read_manifest(lake: Lake, place: str) -> dict[str, Any]:
 def _rows(spec: ModelSpec, lake: Lake, until: datetime) -> "pa.Table":
     first = (until - spec.window).date().isoformat() if spec.window else None
     span = PartitionRange(first, shift(until.date().isoformat(), spec.horizon_days))
-    rows = spine_with_features(spec, lake, span, where=f"at < TIMESTAMPTZ '{until.isoformat()}'", join=spec.labels)
+    rows = spine_with_features(
+        spec, lake, span, where=f""""at" < TIMESTAMPTZ '{until.isoformat()}'""", join=spec.labels
+    )
     if rows.num_rows < spec.min_rows:
         raise TrainingError(
             f"{rows.num_rows} labelled rows until {until}, at least {spec.min_rows} are needed. Wait for more data."
@@ -111,7 +113,7 @@ def _counts(spec: ModelSpec, lake: Lake) -> list[dict[str, Any]]:
         lake.register(con, "rows", spec.training_set)
         found = con.sql("""
             SELECT split, count(*) AS n_rows, CAST(sum(label) AS BIGINT) AS positives,
-                   CAST(min(at) AS VARCHAR) AS first, CAST(max(at) AS VARCHAR) AS last
+                   CAST(min("at") AS VARCHAR) AS first, CAST(max("at") AS VARCHAR) AS last
             FROM rows GROUP BY split ORDER BY first""")
         return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 

@@ -21,7 +21,7 @@ class FlightSchedules(pa.DataFrameModel):
     known_at: datetime = pa.Field(description="When the schedule was published.")
 
     class Config:
-        metadata = {  # noqa: RUF012 - pandera reads it as it stands
+        metadata = {
             "rules": {
                 "arrival_follows_departure": "scheduled_arrival_at > scheduled_departure_at",
                 "published_before_departure": "known_at < scheduled_departure_at",
@@ -48,7 +48,7 @@ class FlightOutcomes(pa.DataFrameModel):
     known_at: datetime = pa.Field(description="When the outcome was final and reported.")
 
     class Config:
-        metadata = {  # noqa: RUF012
+        metadata = {
             "rules": {
                 "arrival_follows_departure": "arrived_at > departed_at",
                 "known_after_it_happened": "known_at >= arrived_at",

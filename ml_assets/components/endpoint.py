@@ -1,0 +1,177 @@
+"""Endpoint: a released model that answers, and what is watched while it does."""
+
+from functools import partial
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.components.declared import Declared, Freshness
+from ml_assets.components.model import Model
+from ml_assets.components.project import Project
+from ml_assets.orchestration import assets, automation, partitions, upkeep
+from ml_assets.orchestration.assets import Check, Node
+from ml_assets.steps import endpoint, predictions, watching
+from ml_assets.steps.specs import EndpointSpec
+
+
+class Rollout(dg.Model, dg.Resolvable):
+    """How a new release takes over the traffic."""
+
+    strategy: Literal["all_at_once"] = Field(
+        default="all_at_once",
+        description="All at once: loaded beside the old version, proven equal to offline, then switched.",
+        examples=["all_at_once"],
+    )
+
+
+class DriftLimits(dg.Model, dg.Resolvable):
+    """PSI of a column against training, beyond what days of the training data reach themselves."""
+
+    warn: float = Field(default=0.15, gt=0, description="A warning.", examples=[0.15])
+    fail: float = Field(default=0.2, gt=0, description="A failed check.", examples=[0.2])
+
+
+class PerformanceLimits(dg.Model, dg.Resolvable):
+    """How much worse than at its release the model may get."""
+
+    roc_auc_drop: float = Field(default=0.02, gt=0, description="In ROC AUC.", examples=[0.02])
+
+
+class Parity(dg.Model, dg.Resolvable):
+    """The proof before traffic."""
+
+    rows: int = Field(default=2000, ge=1, description="Historical rows that are sent.", examples=[10000])
+
+
+class Endpoint(Declared):
+    """A running HTTP endpoint for the champion of a model, and its record.
+
+    Makes `endpoints/<name>` (the server, started or updated and verified), `predictions/<name>` (what it answered, by
+    day), `outcomes/<name>` (the same with labels), `drift/<name>` and `performance/<name>` (daily reports).
+    """
+
+    model: str = Field(description="The model whose champion answers.", examples=["arrival_delay"])
+    rollout: Rollout = Field(
+        default=Rollout(), description="How a release takes over.", examples=[{"strategy": "all_at_once"}]
+    )
+    parity: Parity = Field(default=Parity(), description="The proof before traffic.", examples=[{"rows": 2000}])
+    drift: DriftLimits = Field(
+        default=DriftLimits(), description="When drift warns and fails.", examples=[{"warn": 0.15, "fail": 0.2}]
+    )
+    performance: PerformanceLimits = Field(
+        default=PerformanceLimits(), description="When performance warns.", examples=[{"roc_auc_drop": 0.02}]
+    )
+    freshness: Freshness | None = Field(
+        default=None, description="How old predictions and reports may get.", examples=[{"warn": "26h", "fail": "36h"}]
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Five assets, and the sensors of the prediction log and of the server's health."""
+        project = Project.of(context)
+        project.require_unique(self)
+        spec = self.spec(project)
+        days = partitions.of(spec.model.spine)
+        built = [
+            assets.build(
+                self,
+                name=self.op_name(node.layer),
+                nodes=[node],
+                step=step,
+                version=1,
+                partitions_def=days if node.layer != "endpoints" else None,
+            )
+            for node, step in self._nodes(spec)
+        ]
+        sensors = [upkeep.log_sensor(spec), upkeep.health_sensor(spec)]
+        return assets.definitions(built, sensors=sensors, upkeep=project.upkeep(self))
+
+    def spec(self, project: Project) -> EndpointSpec:
+        """The endpoint with its model."""
+        model = project.find(Model, self.model, self, "model").spec(project)
+        if self.drift.warn > self.drift.fail:
+            raise self.error(f"warn ({self.drift.warn}) must not be above fail ({self.drift.fail}).", "drift", "warn")
+        return EndpointSpec(
+            name=self.name,
+            model=model,
+            parity_rows=self.parity.rows,
+            drift_warn=self.drift.warn,
+            drift_fail=self.drift.fail,
+            performance_drop=self.performance.roc_auc_drop,
+        )
+
+    def _nodes(self, spec: EndpointSpec) -> list[tuple[Node, assets.Step]]:
+        policy, model = self.freshness_policy(self.freshness), spec.model
+        views = [(dg.AssetKey(["features", v.view.name]), v.daily) for v in model.views]
+        served = Node(
+            "endpoints",
+            self.name,
+            self.description or f"Answers with the champion of `{model.name}`.",
+            kinds=frozenset({"http", "lightgbm"}),
+            deps=[dg.AssetKey(["releases", model.name])],
+            checks=ENDPOINT_CHECKS,
+            automation=automation.on_new_content(),
+        )
+        answered = Node(
+            "predictions",
+            self.name,
+            "What the endpoint answered, by the day of the prediction.",
+            kinds=frozenset({"http", "deltalake"}),
+            deps=[
+                served.key,
+                partitions.window(dg.AssetKey(["tables", model.spine.name]), after=predictions.AHEAD_DAYS),
+                *(partitions.window(key) if daily else key for key, daily in views),
+            ],
+            checks=PREDICTION_CHECKS,
+            freshness=policy,
+            automation=automation.on_new_content(
+                present=[served.key, *(key for key, daily in views if daily)], ignore=[served.key]
+            ),
+        )
+        labelled = Node(
+            "outcomes",
+            self.name,
+            "Predictions with their labels, once these are known.",
+            kinds=frozenset({"duckdb", "deltalake"}),
+            deps=[
+                partitions.window(answered.key),
+                partitions.window(dg.AssetKey(["labels", model.name]), after=predictions.AHEAD_DAYS),
+            ],
+            checks=OUTCOME_CHECKS,
+            automation=automation.on_new_content(present=[answered.key]),
+        )
+        return [
+            (served, partial(endpoint.materialize, spec)),
+            (answered, partial(predictions.materialize, spec)),
+            (labelled, partial(predictions.outcomes, spec)),
+            (self._watch("drift", answered, DRIFT_CHECKS), partial(watching.watch_drift, spec)),
+            (self._watch("performance", labelled, PERFORMANCE_CHECKS), partial(watching.watch_performance, spec)),
+        ]
+
+    def _watch(self, layer: str, upstream: Node, checks: tuple[Check, ...]) -> Node:
+        texts = {
+            "drift": "Inputs and score of each day against the training reference.",
+            "performance": "ROC AUC and log loss of each day, as far as labels are known.",
+        }
+        return Node(
+            layer,
+            self.name,
+            texts[layer],
+            kinds=frozenset({"evidently", "duckdb"} if layer == "drift" else {"duckdb"}),
+            deps=[partitions.window(upstream.key)],
+            checks=checks,
+            freshness=self.freshness_policy(self.freshness),
+            automation=automation.on_new_content(present=[upstream.key]),
+        )
+
+
+ENDPOINT_CHECKS = (
+    Check(endpoint.SERVES, "The released version has the traffic.", True),
+    Check(
+        endpoint.EQUAL_BITS, "Historical rows through the real server give the offline prediction, bit for bit.", True
+    ),
+)
+PREDICTION_CHECKS = (Check(predictions.ANSWERED, "Each row that was due has an answer in the log.", True),)
+OUTCOME_CHECKS = (Check(predictions.COVERED, "At least nine in ten predictions have a label."),)
+DRIFT_CHECKS = (Check(watching.STEADY, "No column moved by more than the declared PSI and than is usual."),)
+PERFORMANCE_CHECKS = (Check(watching.HOLDS, "Recent ROC AUC is not surely below that at the release."),)

@@ -1,0 +1,334 @@
+"""Model: from labels and a training set to a released version."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.components.declared import Declared, Freshness, Level
+from ml_assets.components.feature_view import FeatureView
+from ml_assets.components.project import Project
+from ml_assets.components.table import Table
+from ml_assets.errors import DeclarationError, shorten
+from ml_assets.evaluation import gates as gating
+from ml_assets.monitoring.retrain import RetrainPolicy
+from ml_assets.orchestration import assets, automation, partitions, retraining
+from ml_assets.orchestration.assets import Check, Node
+from ml_assets.steps import evaluation, labels, model, pending, release, training_set
+from ml_assets.steps.specs import ModelSpec, SearchBudget
+from ml_assets.tables import expression
+
+
+class Spine(dg.Model, dg.Resolvable):
+    """The rows to predict for, and when."""
+
+    table: str = Field(description="The table whose rows are predicted for.", examples=["flight_schedules"])
+    time: str = Field(
+        description="SQL for the moment of the prediction.", examples=["scheduled_departure_at - INTERVAL 2 HOUR"]
+    )
+
+
+class Label(dg.Model, dg.Resolvable):
+    """What is predicted."""
+
+    table: str = Field(description="The table that tells; it has the keys of the spine.", examples=["flight_outcomes"])
+    expression: str = Field(description="SQL over its row; true or 1 is positive.", examples=["delay_minutes > 15"])
+    kind: Literal["binary"] = Field(default="binary", description="What kind of label it is.", examples=["binary"])
+    horizon: str = Field(
+        default="1d", description="How long after the row's day its label counts as final.", examples=["1d"]
+    )
+
+
+class Search(dg.Model, dg.Resolvable):
+    """The search for parameters."""
+
+    trials: int = Field(default=8, ge=1, description="Trials; bad ones are ended early.", examples=[30])
+
+
+class Train(dg.Model, dg.Resolvable):
+    """How the model is trained."""
+
+    window: str | None = Field(default=None, description="How far back rows are used; all.", examples=["180d"])
+    validation: str = Field(default="14d", description="Rows before the test rows, to tune on.", examples=["14d"])
+    test: str = Field(default="14d", description="The newest rows, to judge on.", examples=["14d"])
+    gap: str | None = Field(default=None, description="Between the splits; the label's horizon.", examples=["1d"])
+    search: Search = Field(default=Search(), description="The search for parameters.", examples=[{"trials": 30}])
+    estimator: Literal["lightgbm"] = Field(default="lightgbm", description="What learns.", examples=["lightgbm"])
+    seed: int = Field(default=7, description="Seed of search and training.", examples=[7])
+    rounds: int = Field(default=150, ge=1, description="Boosting rounds at most.", examples=[300])
+    min_rows: int = Field(default=1000, ge=10, description="Fewer mature rows are refused.", examples=[1000])
+    baseline: Sequence[str] = Field(
+        default=(), description="Columns whose rates are the simple baseline.", examples=[["carrier", "origin"]]
+    )
+
+
+class Champion(dg.Model, dg.Resolvable):
+    """How the candidate must compare with the champion."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of the interval.", examples=[0.95])
+    margin: float = Field(
+        default=0.005, ge=0, description="How much worse may not be excluded; 0 asks for better.", examples=[0.005]
+    )
+
+
+class RocAuc(dg.Model, dg.Resolvable):
+    """Gates on the ROC AUC of the test rows."""
+
+    at_least: float | None = Field(default=None, ge=0.5, le=1, description="A floor.", examples=[0.7])
+    beats_baseline: bool = Field(default=True, description="Surely above the baseline.", examples=[True])
+    beats_champion: Champion = Field(
+        default=Champion(), description="Against the champion.", examples=[{"confidence": 0.95, "margin": 0.005}]
+    )
+
+
+class Slices(dg.Model, dg.Resolvable):
+    """Parts of the test rows that may not get worse."""
+
+    columns: Sequence[str] = Field(description="Each value is a slice.", examples=[["origin", "carrier"]])
+    margin: float = Field(default=0.02, ge=0, description="By how much, in ROC AUC.", examples=[0.02])
+
+
+class Gates(dg.Model, dg.Resolvable):
+    """What a candidate must show before it may serve; each is a blocking check."""
+
+    roc_auc: RocAuc = Field(default=RocAuc(), description="On ROC AUC.", examples=[{"at_least": 0.7}])
+    slices: Slices | None = Field(default=None, description="By slice.", examples=[{"columns": ["origin"]}])
+
+
+class Drift(dg.Model, dg.Resolvable):
+    """When drift is a reason to train."""
+
+    psi: float = Field(description="PSI of an input that matters.", examples=[0.2])
+
+
+class Drop(dg.Model, dg.Resolvable):
+    """When performance is a reason to train."""
+
+    roc_auc_drop: float = Field(description="Below the released ROC AUC.", examples=[0.02])
+
+
+class Retrain(dg.Model, dg.Resolvable):
+    """What is a reason to train again; judged on the clock of the data."""
+
+    schedule: str | None = Field(default=None, description="Cron, UTC.", examples=["0 4 * * 1"])
+    new_rows: int | None = Field(default=None, ge=1, description="New labelled rows.", examples=[20000])
+    drift: Drift | None = Field(default=None, description="Drift of inputs.", examples=[{"psi": 0.2}])
+    performance: Drop | None = Field(default=None, description="Worse answers.", examples=[{"roc_auc_drop": 0.02}])
+    max_staleness: str | None = Field(default=None, description="Age of the newest model.", examples=["35d"])
+    cooldown: str = Field(default="1d", description="Between two trainings at least.", examples=["6d"])
+
+
+class ReleasePolicy(dg.Model, dg.Resolvable):
+    """Who must agree to a release."""
+
+    sign_offs: Sequence[str] = Field(
+        default=(), max_length=0, description="Roles that sign; empty: the gates decide alone.", examples=[[]]
+    )
+
+
+class Model(Declared):
+    """A model that earns its promotion.
+
+    Makes `labels/<name>` (what happened, by day), `training_sets/<name>` (features as of each row's time, split, pinned by
+    a manifest), `models/<name>` (one MLflow run and registered version), `evaluations/<name>` (the report; its
+    checks are the gates) and `releases/<name>` (which version may serve, and why), and a sensor that weighs when to
+    train again and says why.
+    """
+
+    spine: Spine = Field(
+        description="The rows to predict for.",
+        examples=[{"table": "flight_schedules", "time": "scheduled_departure_at - INTERVAL 2 HOUR"}],
+    )
+    label: Label = Field(
+        description="What is predicted.", examples=[{"table": "flight_outcomes", "expression": "delay_minutes > 15"}]
+    )
+    features: Sequence[str] = Field(description="Feature views, by name.", examples=[["carrier_delays"]])
+    request_features: str | None = Field(
+        default=None,
+        description="A NumPy function of the request's columns: `package.module.function`.",
+        examples=["my_project.defs.flights.features.request_features"],
+    )
+    train: Train = Field(default=Train(), description="How it is trained.", examples=[{"window": "180d"}])
+    gates: Gates = Field(default=Gates(), description="What a candidate must show.", examples=[{"roc_auc": {}}])
+    retrain: Retrain = Field(default=Retrain(), description="When to train again.", examples=[{"new_rows": 20000}])
+    release: ReleasePolicy = Field(default=ReleasePolicy(), description="Who must agree.", examples=[{"sign_offs": []}])
+    freshness: Freshness | None = Field(
+        default=None, description="How old the release may get.", examples=[{"fail": "35d"}]
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Five assets, their checks, and the sensor of the retrain policy."""
+        project = Project.of(context)
+        project.require_unique(self)
+        spec = self.spec(project)
+        built = [self._labels(spec), *(self._whole(node, step, version) for node, step, version in self._chain(spec))]
+        endpoints = [endpoint.spec(project) for endpoint in project.serving(self.name)]
+        return assets.definitions(
+            built, sensors=[retraining.retrain_sensor(spec, endpoints)], upkeep=project.upkeep(self)
+        )
+
+    def levels(self, project: Project) -> list[Level]:
+        """Days that were labelled from other inputs than stand now."""
+        return [([dg.AssetKey(["labels", self.name])], partial(pending.of_labels, self.spec(project)))]
+
+    def spec(self, project: Project) -> ModelSpec:
+        """The model with its tables and views."""
+        spine = project.find(Table, self.spine.table, self, "spine", "table")
+        label = project.find(Table, self.label.table, self, "label", "table")
+        views = [project.find(FeatureView, name, self, "features") for name in self.features]
+        self._check(spine, label, views)
+        horizon = self.duration(self.label.horizon, "label", "horizon")
+        train = self.train
+        return ModelSpec(
+            name=self.name,
+            spine=spine.spec(),
+            at=self.spine.time,
+            label_table=label.spec(),
+            label=self.label.expression,
+            views=tuple(view.spec(project) for view in views),
+            horizon=horizon,
+            request_features=self.request_features,
+            window=self.duration(train.window, "train", "window") if train.window else None,
+            validation=self.duration(train.validation, "train", "validation"),
+            test=self.duration(train.test, "train", "test"),
+            gap=self.duration(train.gap, "train", "gap") if train.gap else horizon,
+            min_rows=train.min_rows,
+            budget=SearchBudget(trials=train.search.trials, rounds=train.rounds, seed=train.seed),
+            baseline=tuple(train.baseline),
+            slices=tuple(self.gates.slices.columns) if self.gates.slices else (),
+            gates=self._gates(),
+            retrain=self._policy(),
+        )
+
+    def _check(self, spine: Table, label: Table, views: list[FeatureView]) -> None:
+        if not (spine.partitions and label.partitions):
+            raise self.error("spine and label need tables with daily partitions.", "spine", "table")
+        known = {column.name for column in label.columns()}
+        if missing := [key for key in spine.keys if key not in known]:
+            raise self.error(f"'{label.name}' lacks {shorten(missing)}, the keys of the spine.", "label", "table")
+        has = {column.name for column in spine.columns()}
+        for view in views:
+            if absent := [column for column in view.entity if column not in has]:
+                raise self.error(f"the spine lacks {shorten(absent)}, the entity of '{view.name}'.", "features")
+        self._bind(spine, "at", self.spine.time, "TIMESTAMPTZ", "spine", "time")
+        self._bind(label, "label", self.label.expression, "BOOLEAN", "label", "expression")
+
+    def _bind(self, table: Table, name: str, sql: str, kind: str, *path: str) -> None:
+        try:
+            expression.check(table.columns(), {name: (sql, kind)})
+        except DeclarationError as error:
+            raise self.error(error.problem, *path) from error
+
+    def _gates(self) -> gating.Gates:
+        auc = self.gates.roc_auc
+        return gating.Gates(
+            roc_auc_at_least=auc.at_least,
+            beats_baseline=auc.beats_baseline,
+            beats_champion=gating.BeatsChampion(auc.beats_champion.confidence, auc.beats_champion.margin),
+            slice_margin=self.gates.slices.margin if self.gates.slices else None,
+        )
+
+    def _policy(self) -> RetrainPolicy:
+        declared = self.retrain
+        staleness = declared.max_staleness
+        try:
+            return RetrainPolicy(
+                schedule=declared.schedule,
+                new_rows=declared.new_rows,
+                drift_psi=declared.drift.psi if declared.drift else None,
+                performance_drop=declared.performance.roc_auc_drop if declared.performance else None,
+                max_staleness=self.duration(staleness, "retrain", "max_staleness") if staleness else None,
+                cooldown=self.duration(declared.cooldown, "retrain", "cooldown"),
+                min_rows=self.train.min_rows,
+            )
+        except DeclarationError as error:
+            raise (error if error.file else self.error(error.problem, "retrain", "schedule")) from error
+
+    def _labels(self, spec: ModelSpec) -> dg.AssetsDefinition:
+        spine, outcomes = dg.AssetKey(["tables", spec.spine.name]), dg.AssetKey(["tables", spec.label_table.name])
+        node = Node(
+            "labels",
+            self.name,
+            f"`{spec.label}` for each row of `{spec.spine.name}`, with the moment that it became known.",
+            kinds=frozenset({"duckdb", "deltalake"}),
+            deps=[partitions.window(spine), partitions.window(outcomes, after=spec.horizon_days)],
+            checks=LABEL_CHECKS,
+            automation=automation.on_new_content(present=[dg.AssetKey(["raw", spec.label_table.name]), spine]),
+        )
+        return assets.build(
+            self,
+            name=self.op_name("labels"),
+            nodes=[node],
+            step=partial(labels.materialize, spec),
+            version=labels.VERSION,
+            partitions_def=partitions.of(spec.spine),
+        )
+
+    def _whole(self, node: Node, step: assets.Step, version: int) -> dg.AssetsDefinition:
+        return assets.build(self, name=self.op_name(node.layer), nodes=[node], step=step, version=version)
+
+    def _chain(self, spec: ModelSpec) -> list[tuple[Node, assets.Step, int]]:
+        upstream = [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
+        policy = self.freshness_policy(self.freshness)
+        training = Node(
+            "training_sets",
+            self.name,
+            "Labelled rows with features as of each row's time, split by time, pinned by a manifest.",
+            kinds=frozenset({"duckdb", "deltalake"}),
+            deps=[dg.AssetKey.from_user_string(name) for name in upstream],
+            checks=TRAINING_CHECKS,
+        )
+        trained = Node(
+            "models",
+            self.name,
+            self.description or f"Predicts `{spec.label}`.",
+            kinds=frozenset({"lightgbm", "mlflow", "optuna"}),
+            deps=[training.key],
+            checks=MODEL_CHECKS,
+        )
+        judged = Node(
+            "evaluations",
+            self.name,
+            "How good the candidate is, against champion and baseline; its checks are the gates.",
+            kinds=frozenset({"python"}),
+            deps=[trained.key, training.key],
+            checks=[Check(name, GATE_TEXTS.get(name, name), True) for name in gating.names(spec.gates)],
+        )
+        released = Node(
+            "releases",
+            self.name,
+            "Which version may serve, and why.",
+            kinds=frozenset({"mlflow"}),
+            deps=[judged.key],
+            checks=RELEASE_CHECKS,
+            freshness=policy,
+        )
+        return [
+            (training, partial(training_set.materialize, spec), training_set.VERSION),
+            (trained, partial(model.train, spec), model.VERSION),
+            (judged, partial(evaluation.materialize, spec), evaluation.VERSION),
+            (released, partial(release.materialize, spec), release.VERSION),
+        ]
+
+
+LABEL_CHECKS = (
+    Check(labels.LATER, "No label was known at the time of its prediction.", True),
+    Check(labels.COVERED, "At least half of the rows of the spine have a label."),
+)
+TRAINING_CHECKS = (
+    Check(training_set.IN_TIME, "Training rows come before validation rows, and these before test rows.", True),
+    Check(training_set.BOTH, "Training, validation and test rows hold both labels.", True),
+)
+MODEL_CHECKS = (
+    Check(model.FINITE, "Every score is a probability.", True),
+    Check(model.LEARNT, "The validation log loss is below that of the constant rate.", True),
+)
+RELEASE_CHECKS = (Check(release.IN_FORCE, "The registry's champion is the released version, bit for bit.", True),)
+GATE_TEXTS = {
+    gating.ROC_AUC_AT_LEAST: "ROC AUC on the test rows is at least the declared floor.",
+    gating.BEATS_BASELINE: "The lower end of the interval of ROC AUC lies above the baseline.",
+    gating.BEATS_CHAMPION: "The paired interval of the difference to the champion clears the margin.",
+    gating.NO_SLICE_IS_WORSE: "No declared slice is surely worse than the champion's by more than the margin.",
+}

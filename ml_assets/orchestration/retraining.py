@@ -1,0 +1,52 @@
+"""The sensor that decides when a model is trained, in words."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from ml_assets.orchestration.resources import Platform
+from ml_assets.steps import retrain
+from ml_assets.steps.specs import EndpointSpec, ModelSpec
+
+TICK_SECONDS = 10
+_MODEL = "ml_assets/model"
+_RUNNING = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+
+
+def retrain_sensor(spec: ModelSpec, endpoints: Sequence[EndpointSpec]) -> dg.SensorDefinition:
+    """Requests a training when the retrain policy says so, and always says why or why not."""
+    keys = [dg.AssetKey([layer, spec.name]) for layer in ("training_sets", "models", "evaluations", "releases")]
+
+    @dg.sensor(
+        name=f"{spec.name}_retrain",
+        target=dg.AssetSelection.assets(*keys),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=TICK_SECONDS,
+        description=f"Weighs new rows, drift, performance, schedule and staleness of `{spec.name}`, and says why.",
+    )
+    def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        if under_way(context.instance, spec):
+            return dg.SensorResult(skip_reason="A training is under way.", cursor=context.cursor)
+        requested = json.loads(context.cursor)["requested"] if context.cursor else None
+        last = datetime.fromisoformat(requested) if requested else None
+        decision, watermark = retrain.consider(spec, endpoints, platform.look(), last_requested=last)
+        if not decision.retrain or watermark is None:
+            return dg.SensorResult(skip_reason=decision.summary, cursor=context.cursor)
+        tags = {_MODEL: spec.name, "ml_assets/retrain": ",".join(decision.fired), "ml_assets/why": decision.summary}
+        request = dg.RunRequest(run_key=f"{spec.name}:{watermark.isoformat()}", asset_selection=keys, tags=tags)
+        return dg.SensorResult(run_requests=[request], cursor=json.dumps({"requested": watermark.isoformat()}))
+
+    return tick
+
+
+def under_way(instance: dg.DagsterInstance, spec: ModelSpec) -> bool:
+    """Whether a training of the model is queued or runs."""
+    wanted = dg.RunsFilter(tags={_MODEL: spec.name}, statuses=list(_RUNNING))
+    return instance.get_runs_count(wanted) > 0

@@ -1,0 +1,87 @@
+"""Sensors of a running endpoint, and the schedule that finds what the conditions missed."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import dagster as dg
+
+from ml_assets.orchestration.resources import Platform
+from ml_assets.orchestration.sensors import requests
+from ml_assets.steps import endpoint, release
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import EndpointSpec
+
+TICK_SECONDS = 10
+RECONCILE_CRON = "*/10 * * * *"
+_RUNNING = dg.DefaultSensorStatus.RUNNING
+Pending = Callable[[Run], Mapping[str, str]]
+
+
+def log_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
+    """Requests the days about which the endpoint was asked since the last look."""
+    key = dg.AssetKey(["predictions", spec.name])
+
+    @dg.sensor(
+        name=f"{spec.name}_prediction_log",
+        target=dg.AssetSelection.assets(key),
+        default_status=_RUNNING,
+        minimum_interval_seconds=TICK_SECONDS,
+        description=f"Requests the days that `{spec.name}` was asked about since the last look at its log.",
+    )
+    def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        seen = json.loads(context.cursor or "{}")
+        segments, days = endpoint.unread(spec, platform.look(), seen)
+        cursor = json.dumps(segments)
+        if not days:
+            return dg.SensorResult(skip_reason=f"No new answers in {len(segments)} log segments.", cursor=cursor)
+        return dg.SensorResult(run_requests=requests(f"{spec.name}_log", [key], days), cursor=cursor)
+
+    return tick
+
+
+def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
+    """Requests the endpoint again when its server is down or serves something else than was released."""
+    key = dg.AssetKey(["endpoints", spec.name])
+
+    @dg.sensor(
+        name=f"{spec.name}_health",
+        target=dg.AssetSelection.assets(key),
+        default_status=_RUNNING,
+        minimum_interval_seconds=TICK_SECONDS,
+        description=f"Starts `{spec.name}` again when its server is down.",
+    )
+    def tick(platform: Platform) -> dg.RunRequest | dg.SkipReason:
+        run = platform.look()
+        released = release.latest(spec.model, run.lake)
+        status = endpoint.local(spec, run).status()
+        if released is None:
+            return dg.SkipReason("Nothing is released yet.")
+        if status.generation is None and status.pid is not None:
+            return dg.RunRequest(run_key=f"{spec.name}:down:{status.pid}", asset_selection=[key])
+        return dg.SkipReason(f"Serves {dict(status.weights)} at {status.url}." if status.alive else "Not started yet.")
+
+    return tick
+
+
+def reconciliation(group: str, levels: Sequence[tuple[Sequence[dg.AssetKey], Pending]]) -> dg.ScheduleDefinition:
+    """Every ten minutes, requests the partitions whose inputs are not those that they were computed from."""
+    every = [key for keys, _ in levels for key in keys]
+
+    @dg.schedule(
+        name=f"{group}_reconcile",
+        cron_schedule=RECONCILE_CRON,
+        target=dg.AssetSelection.assets(*every),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Finds what the conditions of {group} missed: they see changes, this sees the state.",
+    )
+    def tick(platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
+        run = platform.look()
+        found = [
+            request
+            for keys, pending in levels
+            if (missing := pending(run))
+            for request in requests(f"{keys[-1].to_user_string()}:reconcile", keys, missing)
+        ]
+        return found or dg.SkipReason("Everything is computed from the inputs that stand.")
+
+    return tick

@@ -1,0 +1,240 @@
+"""The model: searched and fitted from a manifest, recorded as one MLflow run and one registered version."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.registry import Candidate, ModelVersion
+from ml_assets.engine import connect
+from ml_assets.errors import MlAssetsError, TrainingError
+from ml_assets.features.encode import Input, encode, fit_inputs
+from ml_assets.monitoring.calibrate import calibrated
+from ml_assets.monitoring.profile import Profile, reference
+from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
+from ml_assets.serving import bundle
+from ml_assets.steps import training_set
+from ml_assets.steps.environment import lineage_tags
+from ml_assets.steps.frames import as_requests, input_names, request_schema
+from ml_assets.steps.memo import Entry, Memo
+from ml_assets.steps.pictures import markdown_table, picture
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ModelSpec
+from ml_assets.training.fit import FitSpec, Fitted, fit, predict
+from ml_assets.training.matrix import Matrix
+from ml_assets.training.search import SearchResult, SearchSpec, Trial, search
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+FINITE = "scores_are_finite_probabilities"
+LEARNT = "training_beat_a_constant"
+_GOLDEN_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A training set in memory: its rows, the model's columns of them, and the request fields that these need."""
+
+    rows: "pa.Table"
+    columns: Mapping[str, Any]
+    request_fields: set[str]
+    inputs: tuple[Input, ...]
+
+    @classmethod
+    def load(cls, spec: ModelSpec, lake: Lake) -> "Frame":
+        """Read the training set; categories are learnt from its training split only."""
+        rows = (
+            lake.dataset(spec.training_set)
+            .to_table()
+            .sort_by([("at", "ascending"), *((k, "ascending") for k in spec.spine.keys)])
+        )
+        columns, fields = training_set.columns_of(spec, rows)
+        names = input_names(spec, rows)
+        inputs = fit_inputs(_as_arrow({name: columns[name] for name in names}, cls._in(rows, "train")), names)
+        return cls(rows, columns, fields, inputs)
+
+    @staticmethod
+    def _in(rows: "pa.Table", part: str) -> np.ndarray:
+        return rows["split"].to_numpy(zero_copy_only=False) == part
+
+    def part(self, name: str) -> np.ndarray:
+        """Which rows belong to a split."""
+        return self._in(self.rows, name)
+
+    @cached_property
+    def encoded(self) -> np.ndarray:
+        """The inputs of all rows, `[n_rows, n_inputs]`."""
+        return encode(self.columns, self.inputs)
+
+    def matrix(self, part: str) -> Matrix:
+        """The rows of a split as the estimator sees them."""
+        mask = self.part(part)
+        categorical = tuple(i.name for i in self.inputs if i.kind == "categorical")
+        names = tuple(i.name for i in self.inputs)
+        return Matrix(self.encoded[mask], training_set.labels_of(self.rows)[mask], names, categorical)
+
+
+def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
+    """Search, fit and register, unless a version was made from this very training set."""
+    manifest = Memo(run.lake, spec.training_set, version=training_set.VERSION, config=None).read()
+    if manifest is None:
+        raise TrainingError(f"There is no training set {spec.training_set}. Materialize it first.")
+    memo = Memo(run.lake, spec.model, version=VERSION, config=spec.budget)
+    inputs = {spec.training_set: manifest.data_version}
+    fingerprint = memo.fingerprint(inputs)
+    known = run.registry.find(spec.name, fingerprint)
+    if known and (entry := memo.known("", inputs)):
+        run.log(f"{spec.model}: version {known.version} was trained from the same rows and settings")
+        return {
+            spec.model: StepResult(
+                {"": Produced(entry.data_version, entry.metadata, reused=True)}, unchanged(FINITE, LEARNT)
+            )
+        }
+    run.registry.require()
+    frame = Frame.load(spec, run.lake)
+    searched, fitted = _train(spec, run, frame)
+    version = _record(spec, run, frame, fitted, searched, manifest, fingerprint)
+    metadata = {
+        "version": version.version,
+        "model hash": fitted.model_hash,
+        "mlflow run": version.run_id,
+        "rounds": fitted.best_iteration,
+        "trials": len(searched.trials),
+        "watermark": manifest.metadata["watermark"],
+        "n_rows": int(frame.part("train").sum()),
+    }
+    memo.write("", inputs, fitted.model_hash, metadata)
+    return {
+        spec.model: StepResult(
+            {"": Produced(fitted.model_hash, {**metadata, **_pictures(fitted, searched)})}, _findings(frame, fitted)
+        )
+    }
+
+
+def _train(spec: ModelSpec, run: Run, frame: Frame) -> tuple[SearchResult, Fitted]:
+    budget = spec.budget
+    journal = run.settings.home / "search" / f"{spec.name}.journal"
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    base = FitSpec(rounds=budget.rounds, num_threads=budget.threads)
+    searching = SearchSpec(fit=base, trials=budget.trials, journal=str(journal))
+
+    def report(trial: Trial) -> None:
+        run.log(
+            f"trial {trial.number + 1} of {budget.trials}: {trial.state}, log loss {trial.value:.5f} in {trial.rounds} rounds"
+        )
+
+    learning, tuning = frame.matrix("train"), frame.matrix("validation")
+    found = search(learning, tuning, searching, seed=budget.seed, report=report)
+    return found, fit(learning, found.fit, seed=budget.seed, validation=tuning)
+
+
+def _record(
+    spec: ModelSpec, run: Run, frame: Frame, fitted: Fitted, found: SearchResult, manifest: Entry, fingerprint: str
+) -> ModelVersion:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "bundle"
+        write_bundle(place, spec, frame, fitted)
+        profile = reference_profile(frame, predict(fitted.model_text, frame.encoded))
+        example = {i.name: frame.encoded[:5, n].tolist() for n, i in enumerate(frame.inputs)}
+        candidate = Candidate(
+            name=spec.name,
+            fingerprint=fingerprint,
+            run_key=f"{run.run_id}/{spec.model}",
+            model_text=fitted.model_text,
+            model_hash=fitted.model_hash,
+            example=example,
+            bundle=place,
+            params={**fitted.params, "rounds": fitted.best_iteration, "trials": len(found.trials)},
+            metrics={
+                name.replace("/", "_"): values[fitted.best_iteration - 1] for name, values in fitted.curves.items()
+            },
+            curves=fitted.curves,
+            tags=lineage_tags(spec, run, manifest),
+            artifacts={
+                "reference.json": profile.to_json().encode(),
+                "importance.json": msgspec.json.encode(fitted.importance),
+            },
+        )
+        version = run.registry.record(candidate)
+    run.lake.replace_object(f"references/{spec.name}/{version.version}.json", profile.to_json().encode())
+    run.lake.replace_object(f"importance/{spec.name}/{version.version}.json", msgspec.json.encode(fitted.importance))
+    return version
+
+
+def write_bundle(place: Path, spec: ModelSpec, frame: Frame, fitted: Fitted) -> str:
+    """Write what serves the model: text, schema, and test rows with the scores that they must get."""
+    schema = msgspec.structs.replace(
+        request_schema(spec, sorted(frame.request_fields)), model_hash=fitted.model_hash, inputs=frame.inputs
+    )
+    rows = np.flatnonzero(frame.part("test"))
+    chosen = rows[np.linspace(0, len(rows) - 1, _GOLDEN_ROWS).astype(int)]
+    matrix = frame.encoded[chosen]
+    names = [*(field.name for field in schema.request_fields), "at"]
+    requests = as_requests(frame.rows.take(chosen.tolist()).select(names))
+    golden = bundle.Golden.of(matrix, predict(fitted.model_text, matrix, num_threads=1), requests)
+    return bundle.write(place, model_text=fitted.model_text, schema=schema, golden=golden)
+
+
+def reference_profile(frame: Frame, scores: np.ndarray) -> Profile:
+    """What inputs and score looked like in training, with the movement that is usual from day to day."""
+    kinds = {i.name: i.kind for i in frame.inputs} | {"score": "numeric"}
+    values = {i.name: frame.columns[i.name] for i in frame.inputs} | {"score": scores}
+    days = frame.rows["at"].to_numpy().astype("datetime64[D]").astype(str).tolist()
+    rows = _as_arrow(values, None).append_column("day", [days])
+    with connect() as con:
+        con.register("rows", rows)
+        return calibrated(con, "rows", reference(con, "rows", kinds), block="day")
+
+
+def _as_arrow(columns: Mapping[str, Any], mask: np.ndarray | None) -> "pa.Table":
+    import pyarrow as pa
+
+    def column(values: Any) -> Any:
+        array = pa.array(values, from_pandas=True)
+        return array if mask is None else array.filter(pa.array(mask))
+
+    return pa.table({name: column(values) for name, values in columns.items()})
+
+
+def _findings(frame: Frame, fitted: Fitted) -> tuple[Finding, ...]:
+    scores = predict(fitted.model_text, frame.encoded)
+    finite = bool(np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all())
+    labels = training_set.labels_of(frame.rows)[frame.part("validation")]
+    rate = float(labels.mean())
+    constant = float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
+    reached = fitted.curves["validation/binary_logloss"][fitted.best_iteration - 1]
+    return (
+        Finding(FINITE, finite, f"{len(scores):,} scores between {scores.min():.4f} and {scores.max():.4f}."),
+        Finding(
+            LEARNT, reached < constant, f"Validation log loss {reached:.4f}; the constant rate has {constant:.4f}."
+        ),
+    )
+
+
+def _pictures(fitted: Fitted, found: SearchResult) -> dict[str, Markdown]:
+    from ml_assets.evaluation.plots import importance, learning, png
+
+    top = list(fitted.importance.items())[:12]
+    trials = [(t.number + 1, t.state, t.value, t.rounds) for t in found.trials]
+    return {
+        "importance": picture(png(importance(fitted.importance)), "importance"),
+        "learning curve": picture(png(learning(fitted.curves, "binary_logloss")), "learning curve"),
+        "most important inputs": markdown_table(("input", "share of gain"), top),
+        "search": markdown_table(("trial", "state", "log loss", "rounds"), trials),
+    }
+
+
+def candidate(spec: ModelSpec, run: Run) -> ModelVersion:
+    """The newly trained version."""
+    found = run.registry.version(spec.name, "candidate")
+    if found is None:
+        raise MlAssetsError(f"Model '{spec.name}' has no candidate yet. Materialize {spec.model} first.")
+    return found

@@ -1,0 +1,46 @@
+"""What should be computed and is not: the level that the reconciling schedule looks at, where conditions see edges."""
+
+from collections.abc import Mapping
+
+from ml_assets.adapters.landing import Landing
+from ml_assets.steps import features, ingest, labels
+from ml_assets.steps.memo import Memo
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
+
+
+def of_table(spec: TableSpec, run: Run) -> Mapping[str, str]:
+    """Partitions with files that are not stored, by the digest of what was delivered."""
+    landing = Landing(run.settings.landing(spec.files), daily=spec.daily)
+    delivered = landing.content()
+    kept = ingest.deliveries(spec, run.lake, list(delivered))
+    stored = {(file.partition_key, file.sha256) for file in kept}
+    known = {partition for partition, _ in stored}
+    missing = {p: state.digest for p, state in delivered.items() if p not in known}
+    for delivery in landing.deliveries():
+        partition = delivery.partition or ""
+        if partition in known and partition not in missing:
+            sizes = {file.size_bytes for file in kept if file.partition_key == partition and file.name == delivery.name}
+            if delivery.size not in sizes:
+                missing[partition] = delivered[partition].digest
+    return missing
+
+
+def of_view(spec: ViewSpec, run: Run) -> Mapping[str, str]:
+    """Partitions whose inputs are not those that the rows were computed from, by fingerprint."""
+    main = spec.tables[0].table
+    days = run.lake.partitions(main) if run.lake.exists(main) and spec.daily else [""]
+    memo = Memo(run.lake, spec.name, version=features.VERSION, config=spec.view)
+    return _unknown(memo, features.inputs_of(spec, run.lake, days)) if days else {}
+
+
+def of_labels(spec: ModelSpec, run: Run) -> Mapping[str, str]:
+    """Partitions whose spine or outcomes are not those that were labelled."""
+    if not run.lake.exists(spec.spine.table):
+        return {}
+    days = run.lake.partitions(spec.spine.table)
+    return _unknown(labels.memo(spec, run), labels.inputs_of(spec, run.lake, days)) if days else {}
+
+
+def _unknown(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {p: memo.fingerprint(hashes) for p, hashes in inputs.items() if memo.known(p, hashes) is None}

@@ -1,0 +1,211 @@
+"""Predictions and outcomes: what the endpoint answered, by day, and later what happened."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_assets.adapters.deployment import predict
+from ml_assets.adapters.lake import PartitionRange
+from ml_assets.adapters.prediction_log import expand, read
+from ml_assets.engine import connect, quote
+from ml_assets.errors import EndpointError
+from ml_assets.records import Finding, Produced, StepResult, unchanged
+from ml_assets.steps import evaluation, release
+from ml_assets.steps.days import shift
+from ml_assets.steps.endpoint import local
+from ml_assets.steps.frames import as_requests
+from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import EndpointSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+ANSWERED = "every_row_of_the_spine_was_answered"
+COVERED = "labels_have_come_in"
+_ENOUGH = 0.9
+# Prediction times of a day belong to rows of that day's partition of the spine or, asked ahead, of the next.
+AHEAD_DAYS = 1
+
+
+def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
+    """Ask the endpoint about every row of the spine that is due and was not asked yet; keep the log by day.
+
+    Days before the champion's test rows hold what it learnt from and are not asked about.
+    """
+    released = release.latest(spec.model, run.lake)
+    if released is None:
+        raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
+    first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
+    due = sorted(p for p in run.partitions if p >= first)
+    memo = Memo(run.lake, spec.predictions, version=VERSION, config=None)
+    if reused := _already(spec, run, memo, due):
+        return {spec.predictions: reused}
+    asked = _due_rows(spec, run, due) if due else []
+    logged = _log(spec, run)
+    missing = [row for row in asked if _key(spec, row) not in logged]
+    if missing:
+        url = local(spec, run).status().url
+        run.log(f"{spec.predictions}: asking {url} about {len(missing):,} rows of {due[0]} to {due[-1]}")
+        predict(url or "", _requests(spec, run, released.version, missing))
+    result = _keep(spec, run, released.version, asked)
+    for day, produced in result.produced.items():
+        memo.write(day, _state(spec, run, day), produced.data_version, produced.metadata)
+    return {spec.predictions: result}
+
+
+def outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
+    """Join the labels that have come in to the predictions of each day."""
+    lake = run.lake
+    if not (lake.exists(spec.predictions) and lake.exists(spec.model.labels)):
+        return {spec.outcomes: StepResult({}, unchanged(COVERED))}
+    inputs = _outcome_inputs(spec, run)
+    memo = Memo(lake, spec.outcomes, version=VERSION, config=None)
+    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
+    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
+    due = sorted(set(inputs) - set(known))
+    if not due:
+        return {spec.outcomes: StepResult(produced, unchanged(COVERED))}
+    rows = _with_labels(spec, run, due)
+    commit = lake.write(spec.outcomes, rows, partitions=due)
+    for partition in due:
+        metadata = {"n_rows": commit.content[partition].n_rows}
+        memo.write(partition, inputs[partition], commit.content[partition].hash, metadata)
+        produced[partition] = Produced(commit.content[partition].hash, metadata)
+    return {spec.outcomes: StepResult(produced, (_covered(rows),))}
+
+
+def _already(spec: EndpointSpec, run: Run, memo: Memo, days: Sequence[str]) -> StepResult | None:
+    """What stands, when neither the spine nor the log has grown since for any of the days."""
+    entries = {day: memo.known(day, _state(spec, run, day)) for day in days}
+    if not days or None in entries.values():
+        return None
+    produced = {day: Produced(e.data_version, e.metadata, reused=True) for day, e in entries.items() if e}
+    return StepResult(produced, unchanged(ANSWERED))
+
+
+def _state(spec: EndpointSpec, run: Run, day: str) -> dict[str, str]:
+    spine = run.lake.content(spec.model.spine.table, partitions=[day, shift(day, AHEAD_DAYS)])
+    log = Path(local(spec, run).config.log)
+    sizes = sorted((path.name.removesuffix(".open"), path.stat().st_size) for path in log.glob("*.jsonl*"))
+    return {spec.model.spine.table: digest({d: c.hash for d, c in spine.items()}), "log": digest(sizes)}
+
+
+def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str]) -> list[dict[str, Any]]:
+    model = spec.model
+    with connect() as con:
+        span = PartitionRange(days[0], shift(days[-1], AHEAD_DAYS))
+        run.lake.register(con, "spine", model.spine.table, partitions=span)
+        wanted = ", ".join(f"'{day}'" for day in days)
+        return as_requests(
+            con.sql(f"""
+                SELECT * FROM (SELECT * EXCLUDE (partition_key), ({model.at}) AS "at" FROM spine)
+                WHERE CAST(CAST("at" AS DATE) AS VARCHAR) IN ({wanted}) ORDER BY "at", {", ".join(model.spine.keys)}
+                """).to_arrow_table()
+        )
+
+
+def _key(spec: EndpointSpec, row: Mapping[str, Any]) -> tuple:
+    return tuple(row[key] for key in spec.model.spine.keys)
+
+
+def _log(spec: EndpointSpec, run: Run) -> set[tuple]:
+    """The keys that were answered already, whichever version did."""
+    return {_key(spec, json.loads(text)) for text in _answers(spec, run)["request"].to_pylist()}
+
+
+def _answers(spec: EndpointSpec, run: Run) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    rows = read(Path(local(spec, run).config.log))
+    return rows.filter(pc.and_(pc.equal(rows["purpose"], "serve"), pc.equal(rows["status"], "ok")))
+
+
+def _requests(spec: EndpointSpec, run: Run, version: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    schema = evaluation.fetch(spec.model, run, version).schema
+    names = [*(field.name for field in schema.request_fields), "at"]
+    return [{name: row[name] for name in names} for row in rows]
+
+
+def _keep(spec: EndpointSpec, run: Run, version: str, asked: list[dict[str, Any]]) -> StepResult:
+    rows = _by_day(spec, run, version)
+    days = sorted(set(rows["partition_key"].to_pylist()) & set(run.partitions))
+    if not days:
+        return StepResult({}, unchanged(ANSWERED))
+    with connect() as con:
+        con.register("rows", rows)
+        listed = ", ".join(f"'{day}'" for day in days)
+        chosen = con.sql(f"SELECT * FROM rows WHERE partition_key IN ({listed})").to_arrow_table()
+    commit = run.lake.write(spec.predictions, chosen, partitions=days)
+    answered = {tuple(row.values()) for row in chosen.select(list(spec.model.spine.keys)).to_pylist()}
+    missing = sum(_key(spec, row) not in answered for row in asked)
+    produced = {
+        day: Produced(
+            commit.content[day].hash, {"n_rows": commit.content[day].n_rows}, reused=day not in commit.changed
+        )
+        for day in days
+    }
+    finding = Finding(ANSWERED, missing == 0, f"{len(asked) - missing:,} of {len(asked):,} rows have an answer.")
+    return StepResult(produced, (finding,))
+
+
+def _by_day(spec: EndpointSpec, run: Run, version: str) -> "pa.Table":
+    """The answered requests with keys, inputs and the day of their prediction time."""
+    import pyarrow as pa
+
+    inputs = evaluation.fetch(spec.model, run, version).schema.inputs
+    rows = _answers(spec, run)
+    requests = [json.loads(text) for text in rows["request"].to_pylist()]
+    days = [at.date().isoformat() for at in rows["at"].to_pylist()]
+    keys = {key: pa.array([r.get(key) for r in requests], pa.string()) for key in spec.model.spine.keys}
+    wide = expand(rows.drop_columns(["status", "reason", "purpose", "feature_ages"]), inputs)
+    clashing = [name for name in keys if name in wide.column_names]
+    wide = wide.drop_columns(clashing) if clashing else wide
+    for name, values in {**keys, "partition_key": pa.array(days, pa.string())}.items():
+        wide = wide.append_column(name, values)
+    return wide
+
+
+def _outcome_inputs(spec: EndpointSpec, run: Run) -> dict[str, dict[str, str]]:
+    lake = run.lake
+    asked = {d: c.hash for d, c in lake.content(spec.predictions, partitions=list(run.partitions)).items() if c.n_rows}
+    if not asked:
+        return {}
+    ahead = PartitionRange(min(asked), shift(max(asked), AHEAD_DAYS))
+    labels = {day: content.hash for day, content in lake.content(spec.model.labels, partitions=ahead).items()}
+    return {
+        day: {
+            spec.predictions: hashed,
+            spec.model.labels: digest([labels.get(d) for d in (day, shift(day, AHEAD_DAYS))]),
+        }
+        for day, hashed in asked.items()
+        if day in labels
+    }
+
+
+def _with_labels(spec: EndpointSpec, run: Run, days: list[str]) -> "pa.Table":
+    """The newest answer for a row counts; one without a label keeps a null."""
+    keys = ", ".join(quote(key) for key in spec.model.spine.keys)
+    with connect() as con:
+        run.lake.register(con, "predictions", spec.predictions, partitions=days)
+        run.lake.register(
+            con, "labels", spec.model.labels, partitions=PartitionRange(days[0], shift(days[-1], AHEAD_DAYS))
+        )
+        return con.sql(f"""
+            WITH answered AS (
+                SELECT {keys}, prediction_id, "at", model, version, score, partition_key FROM predictions
+                QUALIFY row_number() OVER (PARTITION BY {keys}, prediction_id ORDER BY logged_at DESC) = 1
+            )
+            SELECT a.*, l.label, l.label_known_at
+            FROM answered a LEFT JOIN (SELECT {keys}, label, label_known_at FROM labels) l USING ({keys})
+            ORDER BY "at", prediction_id""").to_arrow_table()
+
+
+def _covered(rows: "pa.Table") -> Finding:
+    known = rows.num_rows - rows["label"].null_count
+    share = known / rows.num_rows if rows.num_rows else 1.0
+    sentence = f"{known:,} of {rows.num_rows:,} predictions have a label ({share:.1%}; at least {_ENOUGH:.0%})."
+    return Finding(COVERED, share >= _ENOUGH, sentence, warn=True, numbers={"coverage": share})
