@@ -1,6 +1,7 @@
 """The one way to get a DuckDB connection: in memory, times in UTC, bounded in memory and threads."""
 
 import os
+from functools import cache
 
 import duckdb
 
@@ -14,6 +15,16 @@ def connect(*, memory_limit: str | None = None, threads: int | None = None) -> d
     if threads or os.environ.get("ML_ASSETS_THREADS"):
         connection.execute(f"SET threads = {int(threads or os.environ['ML_ASSETS_THREADS'])}")
     return connection
+
+
+@cache
+def _shared() -> duckdb.DuckDBPyConnection:
+    return connect(threads=1)
+
+
+def scratch() -> duckdb.DuckDBPyConnection:
+    """A cursor on one shared empty database, since opening one is slow; temporary tables are its own."""
+    return _shared().cursor()
 
 
 def quote(identifier: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -15,6 +15,7 @@ from ml_assets.steps.run import Run
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Level = tuple[list[dg.AssetKey], Callable[[Run], Mapping[str, str]]]
+T = TypeVar("T")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -62,6 +63,7 @@ class Declared(dg.Component, dg.Model, dg.Resolvable):
         default=None, description="The use case; default: the name of the folder.", examples=["flights"]
     )
     _place: Place = PrivateAttr(default=Place())
+    _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
@@ -69,6 +71,7 @@ class Declared(dg.Component, dg.Model, dg.Resolvable):
         component = super().load(attributes, context)
         component._place = Place.of(context)  # noqa: SLF001
         component._check_name()  # noqa: SLF001
+        component._check_owners()  # noqa: SLF001
         return component
 
     def error(self, problem: str, *path: str | int) -> DeclarationError:
@@ -87,7 +90,16 @@ class Declared(dg.Component, dg.Model, dg.Resolvable):
         if declared is None:
             return None
         warn = self.duration(declared.warn, "freshness", "warn") if declared.warn else None
-        return dg.FreshnessPolicy.time_window(self.duration(declared.fail, "freshness", "fail"), warn)
+        fail = self.duration(declared.fail, "freshness", "fail")
+        if warn and warn >= fail:
+            raise self.error("`warn` must be shorter than `fail`.", "freshness", "warn")
+        return dg.FreshnessPolicy.time_window(fail, warn)
+
+    def once(self, what: str, resolve: Callable[[], T]) -> T:
+        """Resolve something the first time only: one declaration is asked by every other that refers to it."""
+        if what not in self._resolved:
+            self._resolved[what] = resolve()
+        return self._resolved[what]
 
     @property
     def use_case(self) -> str:
@@ -107,6 +119,11 @@ class Declared(dg.Component, dg.Model, dg.Resolvable):
     def op_name(self, layer: str) -> str:
         """A name for the step that Dagster shows in its run view."""
         return f"{self.use_case}__{layer}__{self.name}"
+
+    def _check_owners(self) -> None:
+        for owner in self.owners:
+            if not owner.startswith("team:") and "@" not in owner:
+                raise self.error(f"'{owner}' is no owner. Write `team:<name>` or a mail address.", "owners")
 
     def _check_name(self) -> None:
         if not _NAME.fullmatch(self.name):

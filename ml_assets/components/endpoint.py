@@ -1,6 +1,5 @@
 """Endpoint: a released model that answers, and what is watched while it does."""
 
-from functools import partial
 from typing import Literal
 
 import dagster as dg
@@ -11,8 +10,8 @@ from ml_assets.components.model import Model
 from ml_assets.components.project import Project
 from ml_assets.orchestration import assets, automation, partitions, upkeep
 from ml_assets.orchestration.assets import Check, Node
-from ml_assets.steps import endpoint, predictions, watching
-from ml_assets.steps.specs import EndpointSpec
+from ml_assets.steps import catalogue
+from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
 
 
 class Rollout(dg.Model, dg.Resolvable):
@@ -88,6 +87,9 @@ class Endpoint(Declared):
 
     def spec(self, project: Project) -> EndpointSpec:
         """The endpoint with its model."""
+        return self.once("spec", lambda: self._spec(project))
+
+    def _spec(self, project: Project) -> EndpointSpec:
         model = project.find(Model, self.model, self, "model").spec(project)
         if self.drift.warn > self.drift.fail:
             raise self.error(f"warn ({self.drift.warn}) must not be above fail ({self.drift.fail}).", "drift", "warn")
@@ -100,7 +102,7 @@ class Endpoint(Declared):
             performance_drop=self.performance.roc_auc_drop,
         )
 
-    def _nodes(self, spec: EndpointSpec) -> list[tuple[Node, assets.Step]]:
+    def _nodes(self, spec: EndpointSpec) -> list[tuple[Node, catalogue.Step]]:
         policy, model = self.freshness_policy(self.freshness), spec.model
         views = [(dg.AssetKey(["features", v.view.name]), v.daily) for v in model.views]
         served = Node(
@@ -109,7 +111,7 @@ class Endpoint(Declared):
             self.description or f"Answers with the champion of `{model.name}`.",
             kinds=frozenset({"http", "lightgbm"}),
             deps=[dg.AssetKey(["releases", model.name])],
-            checks=ENDPOINT_CHECKS,
+            checks=(catalogue.SERVES, catalogue.EQUAL_BITS),
             automation=automation.on_new_content(),
         )
         answered = Node(
@@ -119,10 +121,10 @@ class Endpoint(Declared):
             kinds=frozenset({"http", "deltalake"}),
             deps=[
                 served.key,
-                partitions.window(dg.AssetKey(["tables", model.spine.name]), after=predictions.AHEAD_DAYS),
+                partitions.window(dg.AssetKey(["tables", model.spine.name]), after=AHEAD_DAYS),
                 *(partitions.window(key) if daily else key for key, daily in views),
             ],
-            checks=PREDICTION_CHECKS,
+            checks=(catalogue.ANSWERED,),
             freshness=policy,
             automation=automation.on_new_content(
                 present=[served.key, *(key for key, daily in views if daily)], ignore=[served.key]
@@ -135,20 +137,20 @@ class Endpoint(Declared):
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[
                 partitions.window(answered.key),
-                partitions.window(dg.AssetKey(["labels", model.name]), after=predictions.AHEAD_DAYS),
+                partitions.window(dg.AssetKey(["labels", model.name]), after=AHEAD_DAYS),
             ],
-            checks=OUTCOME_CHECKS,
+            checks=(catalogue.COVERED,),
             automation=automation.on_new_content(present=[answered.key]),
         )
         return [
-            (served, partial(endpoint.materialize, spec)),
-            (answered, partial(predictions.materialize, spec)),
-            (labelled, partial(predictions.outcomes, spec)),
-            (self._watch("drift", answered, DRIFT_CHECKS), partial(watching.watch_drift, spec)),
-            (self._watch("performance", labelled, PERFORMANCE_CHECKS), partial(watching.watch_performance, spec)),
+            (served, catalogue.step("endpoint.materialize", spec)),
+            (answered, catalogue.step("predictions.materialize", spec)),
+            (labelled, catalogue.step("predictions.outcomes", spec)),
+            (self._watch("drift", answered, catalogue.STEADY), catalogue.step("watching.watch_drift", spec)),
+            (self._watch("performance", labelled, catalogue.HOLDS), catalogue.step("watching.watch_performance", spec)),
         ]
 
-    def _watch(self, layer: str, upstream: Node, checks: tuple[Check, ...]) -> Node:
+    def _watch(self, layer: str, upstream: Node, check: Check) -> Node:
         texts = {
             "drift": "Inputs and score of each day against the training reference.",
             "performance": "ROC AUC and log loss of each day, as far as labels are known.",
@@ -159,19 +161,7 @@ class Endpoint(Declared):
             texts[layer],
             kinds=frozenset({"evidently", "duckdb"} if layer == "drift" else {"duckdb"}),
             deps=[partitions.window(upstream.key)],
-            checks=checks,
+            checks=(check,),
             freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(present=[upstream.key]),
         )
-
-
-ENDPOINT_CHECKS = (
-    Check(endpoint.SERVES, "The released version has the traffic.", True),
-    Check(
-        endpoint.EQUAL_BITS, "Historical rows through the real server give the offline prediction, bit for bit.", True
-    ),
-)
-PREDICTION_CHECKS = (Check(predictions.ANSWERED, "Each row that was due has an answer in the log.", True),)
-OUTCOME_CHECKS = (Check(predictions.COVERED, "At least nine in ten predictions have a label."),)
-DRIFT_CHECKS = (Check(watching.STEADY, "No column moved by more than the declared PSI and than is usual."),)
-PERFORMANCE_CHECKS = (Check(watching.HOLDS, "Recent ROC AUC is not surely below that at the release."),)

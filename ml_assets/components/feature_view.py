@@ -1,10 +1,8 @@
 """FeatureView: features of one entity as of any moment, offline and online."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import dagster as dg
-import duckdb
 from pydantic import Field
 
 from ml_assets.components.declared import Declared, Freshness, Level
@@ -12,12 +10,13 @@ from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
 from ml_assets.features.check import output_columns
+from ml_assets.features.statements import require_one_select, scratch
 from ml_assets.features.view import Aggregation
 from ml_assets.features.view import FeatureView as View
 from ml_assets.orchestration import assets, automation, partitions
-from ml_assets.orchestration.assets import Check, Node
-from ml_assets.steps import features, pending
-from ml_assets.steps.specs import DAY, ViewSpec
+from ml_assets.orchestration.assets import Node
+from ml_assets.steps import catalogue
+from ml_assets.steps.specs import DAY, ViewSpec, keep_default
 
 
 class Windows(dg.Model, dg.Resolvable):
@@ -70,7 +69,7 @@ class FeatureView(Declared):
             self.description or f"Features of {', '.join(self.entity)}.",
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[_dep(spec, table.name, table.daily) for table in spec.tables],
-            checks=CHECKS,
+            checks=(catalogue.HINDSIGHT, catalogue.UNIQUE),
             columns=self.columns(project),
             freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(
@@ -81,18 +80,21 @@ class FeatureView(Declared):
             self,
             name=self.op_name("features"),
             nodes=[node],
-            step=partial(features.materialize, spec),
-            version=features.VERSION,
+            step=catalogue.step("features.materialize", spec),
+            version=catalogue.FEATURES,
             partitions_def=partitions.of(spec.tables[0]) if spec.daily else None,
         )
         return assets.definitions([asset], sensors=[], upkeep=project.upkeep(self))
 
     def levels(self, project: Project) -> list[Level]:
         """Days whose rows were computed from other inputs than stand now."""
-        return [([dg.AssetKey(["features", self.name])], partial(pending.of_view, self.spec(project)))]
+        return [([dg.AssetKey(["features", self.name])], catalogue.step("pending.of_view", self.spec(project)))]
 
     def spec(self, project: Project) -> ViewSpec:
         """The view with its tables; what does not fit them is an error here."""
+        return self.once("spec", lambda: self._spec(project))
+
+    def _spec(self, project: Project) -> ViewSpec:
         statement, tables = self._statement(), self._tables(project)
         try:
             view = View(
@@ -109,7 +111,7 @@ class FeatureView(Declared):
             )
         except DeclarationError as error:
             raise self._located(error) from error
-        return ViewSpec(view, tuple(table.spec() for table in tables), features.keep_default(view.max_age))
+        return ViewSpec(view, tuple(table.spec() for table in tables), keep_default(view.max_age))
 
     def columns(self, project: Project) -> list["_Column"]:
         """The columns of the feature rows, found by binding the SQL to the tables' contracts."""
@@ -121,10 +123,18 @@ class FeatureView(Declared):
         return [_Column(name, kind) for name, kind in found]
 
     def _located(self, error: DeclarationError) -> DeclarationError:
+        problem = error.problem.removeprefix(f"Feature view '{self.name}' ")
         path = self.folder / self.sql if self.sql and self.sql.endswith(".sql") else None
         if path and error.line:
-            return DeclarationError(error.problem, file=path, line=error.line)
-        return self.error(error.problem, "sql" if self.sql else "aggregations")
+            return DeclarationError(f"FeatureView '{self.name}': {problem}", file=path, line=error.line)
+        return self.error(problem, *self._guilty(problem))
+
+    def _guilty(self, problem: str) -> tuple[str, ...]:
+        """The attribute that a problem is about."""
+        if self.sql:
+            return ("sql",)
+        named = [name for name in self.aggregations or {} if f"'{name}'" in problem]
+        return ("entity",) if "entity column" in problem else ("aggregations", *named[:1])
 
     def _statement(self) -> str | None:
         if not self.sql or not self.sql.endswith(".sql"):
@@ -137,10 +147,11 @@ class FeatureView(Declared):
     def _tables(self, project: Project) -> list[Table]:
         if self.table:
             return [project.find(Table, self.table, self, "table")]
+        statement = self._statement()
         try:
-            names = sorted(duckdb.connect().get_table_names(self._statement() or ""))
-        except duckdb.Error as error:
-            raise self._located(DeclarationError(str(error).splitlines()[0], line=1)) from error
+            names = sorted(scratch().get_table_names(require_one_select(statement))) if statement else []
+        except DeclarationError as error:
+            raise self._located(error) from error
         if not names:
             raise self.error("name a `table` to aggregate, or `sql` that reads tables.", "sql")
         found = [project.find(Table, name, self, "sql") for name in names]
@@ -156,12 +167,6 @@ class FeatureView(Declared):
             )
             for name, windows in self.aggregations.items()
         }
-
-
-CHECKS = (
-    Check(features.HINDSIGHT, "The newest day, computed again without anything known later, has the same rows.", True),
-    Check(features.UNIQUE, "No two rows of an entity share a time.", True),
-)
 
 
 class _Column:

@@ -1,7 +1,6 @@
 """Model: from labels and a training set to a released version."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import dagster as dg
@@ -12,11 +11,11 @@ from ml_assets.components.feature_view import FeatureView
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError, shorten
-from ml_assets.evaluation import gates as gating
+from ml_assets.evaluation import policy
 from ml_assets.monitoring.retrain import RetrainPolicy
 from ml_assets.orchestration import assets, automation, partitions, retraining
-from ml_assets.orchestration.assets import Check, Node
-from ml_assets.steps import evaluation, labels, model, pending, release, training_set
+from ml_assets.orchestration.assets import Node
+from ml_assets.steps import catalogue
 from ml_assets.steps.specs import ModelSpec, SearchBudget
 from ml_assets.tables import expression
 
@@ -171,10 +170,13 @@ class Model(Declared):
 
     def levels(self, project: Project) -> list[Level]:
         """Days that were labelled from other inputs than stand now."""
-        return [([dg.AssetKey(["labels", self.name])], partial(pending.of_labels, self.spec(project)))]
+        return [([dg.AssetKey(["labels", self.name])], catalogue.step("pending.of_labels", self.spec(project)))]
 
     def spec(self, project: Project) -> ModelSpec:
         """The model with its tables and views."""
+        return self.once("spec", lambda: self._spec(project))
+
+    def _spec(self, project: Project) -> ModelSpec:
         spine = project.find(Table, self.spine.table, self, "spine", "table")
         label = project.find(Table, self.label.table, self, "label", "table")
         views = [project.find(FeatureView, name, self, "features") for name in self.features]
@@ -221,12 +223,12 @@ class Model(Declared):
         except DeclarationError as error:
             raise self.error(error.problem, *path) from error
 
-    def _gates(self) -> gating.Gates:
+    def _gates(self) -> policy.Gates:
         auc = self.gates.roc_auc
-        return gating.Gates(
+        return policy.Gates(
             roc_auc_at_least=auc.at_least,
             beats_baseline=auc.beats_baseline,
-            beats_champion=gating.BeatsChampion(auc.beats_champion.confidence, auc.beats_champion.margin),
+            beats_champion=policy.BeatsChampion(auc.beats_champion.confidence, auc.beats_champion.margin),
             slice_margin=self.gates.slices.margin if self.gates.slices else None,
         )
 
@@ -254,22 +256,22 @@ class Model(Declared):
             f"`{spec.label}` for each row of `{spec.spine.name}`, with the moment that it became known.",
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[partitions.window(spine), partitions.window(outcomes, after=spec.horizon_days)],
-            checks=LABEL_CHECKS,
+            checks=(catalogue.LATER, catalogue.LABELLED),
             automation=automation.on_new_content(present=[dg.AssetKey(["raw", spec.label_table.name]), spine]),
         )
         return assets.build(
             self,
             name=self.op_name("labels"),
             nodes=[node],
-            step=partial(labels.materialize, spec),
-            version=labels.VERSION,
+            step=catalogue.step("labels.materialize", spec),
+            version=catalogue.LABELS,
             partitions_def=partitions.of(spec.spine),
         )
 
-    def _whole(self, node: Node, step: assets.Step, version: int) -> dg.AssetsDefinition:
+    def _whole(self, node: Node, step: catalogue.Step, version: int) -> dg.AssetsDefinition:
         return assets.build(self, name=self.op_name(node.layer), nodes=[node], step=step, version=version)
 
-    def _chain(self, spec: ModelSpec) -> list[tuple[Node, assets.Step, int]]:
+    def _chain(self, spec: ModelSpec) -> list[tuple[Node, catalogue.Step, int]]:
         upstream = [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
         policy = self.freshness_policy(self.freshness)
         training = Node(
@@ -278,7 +280,7 @@ class Model(Declared):
             "Labelled rows with features as of each row's time, split by time, pinned by a manifest.",
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[dg.AssetKey.from_user_string(name) for name in upstream],
-            checks=TRAINING_CHECKS,
+            checks=(catalogue.IN_TIME, catalogue.BOTH),
         )
         trained = Node(
             "models",
@@ -286,7 +288,7 @@ class Model(Declared):
             self.description or f"Predicts `{spec.label}`.",
             kinds=frozenset({"lightgbm", "mlflow", "optuna"}),
             deps=[training.key],
-            checks=MODEL_CHECKS,
+            checks=(catalogue.FINITE, catalogue.LEARNT),
         )
         judged = Node(
             "evaluations",
@@ -294,7 +296,7 @@ class Model(Declared):
             "How good the candidate is, against champion and baseline; its checks are the gates.",
             kinds=frozenset({"python"}),
             deps=[trained.key, training.key],
-            checks=[Check(name, GATE_TEXTS.get(name, name), True) for name in gating.names(spec.gates)],
+            checks=catalogue.gates(spec.gates),
         )
         released = Node(
             "releases",
@@ -302,33 +304,12 @@ class Model(Declared):
             "Which version may serve, and why.",
             kinds=frozenset({"mlflow"}),
             deps=[judged.key],
-            checks=RELEASE_CHECKS,
+            checks=(catalogue.IN_FORCE,),
             freshness=policy,
         )
         return [
-            (training, partial(training_set.materialize, spec), training_set.VERSION),
-            (trained, partial(model.train, spec), model.VERSION),
-            (judged, partial(evaluation.materialize, spec), evaluation.VERSION),
-            (released, partial(release.materialize, spec), release.VERSION),
+            (training, catalogue.step("training_set.materialize", spec), catalogue.TRAINING_SET),
+            (trained, catalogue.step("model.train", spec), catalogue.MODEL),
+            (judged, catalogue.step("evaluation.materialize", spec), catalogue.EVALUATION),
+            (released, catalogue.step("release.materialize", spec), catalogue.RELEASE),
         ]
-
-
-LABEL_CHECKS = (
-    Check(labels.LATER, "No label was known at the time of its prediction.", True),
-    Check(labels.COVERED, "At least half of the rows of the spine have a label."),
-)
-TRAINING_CHECKS = (
-    Check(training_set.IN_TIME, "Training rows come before validation rows, and these before test rows.", True),
-    Check(training_set.BOTH, "Training, validation and test rows hold both labels.", True),
-)
-MODEL_CHECKS = (
-    Check(model.FINITE, "Every score is a probability.", True),
-    Check(model.LEARNT, "The validation log loss is below that of the constant rate.", True),
-)
-RELEASE_CHECKS = (Check(release.IN_FORCE, "The registry's champion is the released version, bit for bit.", True),)
-GATE_TEXTS = {
-    gating.ROC_AUC_AT_LEAST: "ROC AUC on the test rows is at least the declared floor.",
-    gating.BEATS_BASELINE: "The lower end of the interval of ROC AUC lies above the baseline.",
-    gating.BEATS_CHAMPION: "The paired interval of the difference to the champion clears the margin.",
-    gating.NO_SLICE_IS_WORSE: "No declared slice is surely worse than the champion's by more than the margin.",
-}

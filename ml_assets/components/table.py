@@ -2,29 +2,26 @@
 
 from collections.abc import Sequence
 from datetime import date
-from functools import partial
 from typing import Literal
 
 import dagster as dg
+import duckdb
 from pydantic import Field
 
 from ml_assets.components.declared import Declared, Freshness, Level
 from ml_assets.components.project import Project
+from ml_assets.engine import quote
 from ml_assets.errors import DeclarationError, shorten
+from ml_assets.features.check import TIMESTAMP
+from ml_assets.features.statements import complaint, scratch
 from ml_assets.orchestration import assets, partitions, sensors
-from ml_assets.orchestration.assets import Check, Node
-from ml_assets.steps import ingest, pending
+from ml_assets.orchestration.assets import Node
+from ml_assets.steps import catalogue
 from ml_assets.steps.specs import TableSpec
 from ml_assets.tables.outline import outline
 from ml_assets.tables.schema import Column
 
-CHECKS = (
-    Check(ingest.READABLE, "Every file can be read and has exactly the columns of the contract.", blocking=True),
-    Check(ingest.NOT_EMPTY, "Every delivery holds rows.", blocking=True),
-    Check(ingest.FEW_INVALID, "The share of rows in quarantine is at most `invalid_rows.fail_above`.", blocking=True),
-    Check(ingest.RECONCILED, "Delivered rows = valid + quarantined + duplicates.", blocking=True),
-)
-RAW_CHECKS = (Check(ingest.KEPT, "The stored bytes of every file have the hash that they were delivered with."),)
+CHECKS = (catalogue.READABLE, catalogue.NOT_EMPTY, catalogue.FEW_INVALID, catalogue.RECONCILED)
 
 
 class Source(dg.Model, dg.Resolvable):
@@ -102,8 +99,8 @@ class Table(Declared):
             self,
             name=self.op_name("ingest"),
             nodes=self._nodes(spec),
-            step=partial(ingest.ingest, spec),
-            version=ingest.VERSION,
+            step=catalogue.step("ingest.ingest", spec),
+            version=catalogue.INGEST,
             partitions_def=partitions.of(spec),
         )
         return assets.definitions([asset], sensors=[sensors.arrivals(spec)], upkeep=project.upkeep(self))
@@ -112,11 +109,20 @@ class Table(Declared):
         """Deliveries that are not stored."""
         del project
         keys = [dg.AssetKey([layer, self.name]) for layer in ("raw", "tables")]
-        return [(keys, partial(pending.of_table, self.spec()))]
+        return [(keys, catalogue.step("pending.of_table", self.spec()))]
 
     def spec(self) -> TableSpec:
         """The table as the steps know it."""
+        return self.once("spec", self._spec)
+
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the contract, read without importing it."""
+        return self.once("columns", self._columns)
+
+    def _spec(self) -> TableSpec:
         self._check_columns()
+        self._check_known_at()
+        self._check_days()
         cut = self.partitions
         return TableSpec(
             name=self.name,
@@ -131,8 +137,7 @@ class Table(Declared):
             fail_above=self.invalid_rows.fail_above,
         )
 
-    def columns(self) -> tuple[Column, ...]:
-        """The columns of the contract, read without importing it."""
+    def _columns(self) -> tuple[Column, ...]:
         try:
             return outline(self.contract)
         except DeclarationError as error:
@@ -145,7 +150,7 @@ class Table(Declared):
             self.name,
             f"Deliveries of `{self.name}` byte for byte, with arrival time and hash.",
             kinds=frozenset({"file"}),
-            checks=RAW_CHECKS,
+            checks=(catalogue.KEPT,),
             freshness=policy,
         )
         table = Node(
@@ -162,9 +167,31 @@ class Table(Declared):
 
     def _day(self, text: str, which: str) -> date:
         try:
-            return date.fromisoformat(str(text)[:10])
+            return date.fromisoformat(text)
         except ValueError as error:
             raise self.error(f"'{text}' is no day. Write it as 2013-01-05.", "partitions", which) from error
+
+    def _check_days(self) -> None:
+        cut = self.partitions
+        if cut and cut.end and self._day(cut.end, "end") < self._day(cut.start, "start"):
+            raise self.error(f"the last day {cut.end} is before the first, {cut.start}.", "partitions", "end")
+
+    def _check_known_at(self) -> None:
+        """Bind the SQL to the columns of the contract, as it will be bound to the delivered rows."""
+        columns = self.columns()
+        if not self.known_at:
+            return
+        if self.known_at != "known_at" and "known_at" in [column.name for column in columns]:
+            raise self.error("the contract has a column known_at, and that counts: leave `known_at` out.", "known_at")
+        con = scratch()
+        body = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+        con.execute(f"CREATE OR REPLACE TEMP TABLE delivered ({body})")
+        try:
+            (_, kind, *_), *_ = con.execute(f"DESCRIBE SELECT {self.known_at} FROM delivered").fetchall()
+        except duckdb.Error as error:
+            raise self.error(complaint(error)[0], "known_at") from error
+        if kind != TIMESTAMP:
+            raise self.error(f"`{self.known_at}` is {kind}; it must be TIMESTAMPTZ, a moment in UTC.", "known_at")
 
     def _check_columns(self) -> None:
         known = [column.name for column in self.columns()]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ml_assets.errors import TrainingError
 from ml_assets.evaluation import metrics
 from ml_assets.evaluation.metrics import Bin, Curve
+from ml_assets.evaluation.policy import FEWEST_PER_CLASS as FEWEST_PER_CLASS
 from ml_assets.training.statistics import (
     Floats,
     Interval,
@@ -23,7 +24,6 @@ from ml_assets.training.statistics import (
 )
 
 # Below this, an interval by normal approximation says more than the rows do.
-FEWEST_PER_CLASS = 30
 _MOST_SLICES_OF_A_COLUMN = 50
 _BINS_OF_SCORES = 40
 

@@ -2,28 +2,14 @@
 
 import json
 import re
-from functools import lru_cache
 from typing import Any
 
 import duckdb
 
-from ml_assets import engine
+from ml_assets.engine import scratch as scratch
 from ml_assets.errors import DeclarationError
 
 _PLACE = re.compile(r"\n+LINE (\d+): ")
-
-
-@lru_cache(maxsize=1)
-def _shared() -> duckdb.DuckDBPyConnection:
-    connection = engine.connect(threads=1)
-    # Without this, `FROM x` in a user's SQL can mean a Python variable of ours that is called x.
-    connection.execute("SET python_enable_replacements = false")
-    return connection
-
-
-def scratch() -> duckdb.DuckDBPyConnection:
-    """A cursor on one shared empty database, since opening one is slow; temporary tables are its own."""
-    return _shared().cursor()
 
 
 def complaint(error: duckdb.Error) -> tuple[str, int | None]:

@@ -7,11 +7,14 @@ is replayed in an hour is judged as if it had taken its months, and a model does
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ml_assets.errors import shorten
 from ml_assets.monitoring.cron import parse
-from ml_assets.monitoring.drift import ColumnDrift
-from ml_assets.monitoring.performance import Performance
+
+if TYPE_CHECKING:
+    from ml_assets.monitoring.drift import ColumnDrift
+    from ml_assets.monitoring.performance import Performance
 
 UNIMPORTANT = 0.01
 """Share of the model's total gain below which a drifting input is no reason to train: it hardly moves a score."""
@@ -62,8 +65,8 @@ class RetrainState:
     labelled_rows: int
     new_labelled_rows: int = 0
     last_trained: LastTraining | None = None
-    drift: Sequence[ColumnDrift] = ()
-    performance: Performance | None = None
+    drift: "Sequence[ColumnDrift]" = ()
+    performance: "Performance | None" = None
     importance: Mapping[str, float] = field(default_factory=dict)
     last_requested: datetime | None = None
     backlog: int = 0
@@ -177,11 +180,11 @@ def _drift(threshold: float, state: RetrainState) -> Reason:
     return Reason("drift", False, f"No input that matters has drifted:{largest} limit {threshold:g}.{aside}")
 
 
-def _moved(found: ColumnDrift, threshold: float) -> bool:
+def _moved(found: "ColumnDrift", threshold: float) -> bool:
     return found.psi >= max(threshold, found.usual or 0.0) or found.structural_psi >= threshold
 
 
-def _performance(threshold: float, last: LastTraining, recent: Performance | None) -> Reason:
+def _performance(threshold: float, last: LastTraining, recent: "Performance | None") -> Reason:
     if recent is None or not recent.mature or recent.roc_auc is None or recent.roc_auc_high is None:
         return Reason("performance", False, "Performance is not known yet: no mature labels of both classes.")
     if last.roc_auc is None:

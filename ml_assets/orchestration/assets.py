@@ -1,6 +1,6 @@
 """From a step to Dagster assets: one operation for the nodes that a step makes, with checks and automation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,10 +9,7 @@ import dagster as dg
 from ml_assets.orchestration.automation import RETRY
 from ml_assets.orchestration.events import advice, events, report, table_schema
 from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
-from ml_assets.records import StepResult
-from ml_assets.steps.run import Run
-
-Step = Callable[[Run], Mapping[str, StepResult]]
+from ml_assets.steps.catalogue import Check, Step
 
 
 class Owner(Protocol):
@@ -27,15 +24,6 @@ class Owner(Protocol):
     def owners(self) -> Sequence[str]:
         """Who answers for them."""
         ...
-
-
-@dataclass(frozen=True)
-class Check:
-    """A sentence that is true when the check passes; a blocking one stops what is downstream."""
-
-    name: str
-    description: str
-    blocking: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from datetime import datetime
 import dagster as dg
 
 from ml_assets.orchestration.resources import Platform
-from ml_assets.steps import retrain
 from ml_assets.steps.specs import EndpointSpec, ModelSpec
 
 TICK_SECONDS = 10
@@ -32,6 +31,8 @@ def retrain_sensor(spec: ModelSpec, endpoints: Sequence[EndpointSpec]) -> dg.Sen
         description=f"Weighs new rows, drift, performance, schedule and staleness of `{spec.name}`, and says why.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        from ml_assets.steps import retrain
+
         if under_way(context.instance, spec):
             return dg.SensorResult(skip_reason="A training is under way.", cursor=context.cursor)
         requested = json.loads(context.cursor)["requested"] if context.cursor else None

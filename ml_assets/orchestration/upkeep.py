@@ -7,7 +7,6 @@ import dagster as dg
 
 from ml_assets.orchestration.resources import Platform
 from ml_assets.orchestration.sensors import requests
-from ml_assets.steps import endpoint, release
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec
 
@@ -29,6 +28,8 @@ def log_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         description=f"Requests the days that `{spec.name}` was asked about since the last look at its log.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        from ml_assets.steps import endpoint
+
         seen = json.loads(context.cursor or "{}")
         segments, days = endpoint.unread(spec, platform.look(), seen)
         cursor = json.dumps(segments)
@@ -51,6 +52,8 @@ def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         description=f"Starts `{spec.name}` again when its server is down.",
     )
     def tick(platform: Platform) -> dg.RunRequest | dg.SkipReason:
+        from ml_assets.steps import endpoint, release
+
         run = platform.look()
         released = release.latest(spec.model, run.lake)
         status = endpoint.local(spec, run).status()

@@ -14,7 +14,7 @@ from ml_assets.errors import EndpointError
 from ml_assets.features.encode import encode
 from ml_assets.records import Finding, Markdown, Produced, StepResult, Url
 from ml_assets.serving.bundle import Bundle
-from ml_assets.steps import evaluation, release
+from ml_assets.steps import catalogue, evaluation, release
 from ml_assets.steps.days import shift
 from ml_assets.steps.frames import as_requests, model_columns, spine_with_features
 from ml_assets.steps.memo import digest
@@ -23,9 +23,6 @@ from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec
 from ml_assets.training import fit
 
-VERSION = 1
-SERVES = "serves_the_released_version"
-EQUAL_BITS = "answers_equal_the_offline_prediction_bit_for_bit"
 _DAYS = 10
 
 
@@ -104,7 +101,9 @@ def _refused(
 
 def _serving(status: EndpointStatus, released: Release) -> Finding:
     right = status.weights.get(released.version, 0) > 0 and not status.refused
-    return Finding(SERVES, right, f"Weights {dict(status.weights)}, released version {released.version}.")
+    return Finding(
+        catalogue.SERVES.name, right, f"Weights {dict(status.weights)}, released version {released.version}."
+    )
 
 
 def _parity(spec: EndpointSpec, run: Run, packed: Bundle, status: EndpointStatus, version: str) -> Finding:
@@ -127,7 +126,10 @@ def _parity(spec: EndpointSpec, run: Run, packed: Bundle, status: EndpointStatus
     sentence = f"{len(chosen) - len(differ)} of {len(chosen)} rows from {span.first} to {newest} have equal bits"
     sentence += f"; largest difference {worst:.3g}, first at {rows['at'][int(differ[0])]}." if len(differ) else "."
     return Finding(
-        EQUAL_BITS, not len(differ), sentence, numbers={"rows": len(chosen), "different": len(differ), "largest": worst}
+        catalogue.EQUAL_BITS.name,
+        not len(differ),
+        sentence,
+        numbers={"rows": len(chosen), "different": len(differ), "largest": worst},
     )
 
 

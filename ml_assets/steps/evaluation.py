@@ -17,7 +17,7 @@ from ml_assets.evaluation.report import ReportContext, html, summary
 from ml_assets.features.encode import encode
 from ml_assets.records import Finding, Produced, StepResult, Url
 from ml_assets.serving import bundle
-from ml_assets.steps import training_set
+from ml_assets.steps import catalogue, training_set
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.model import Frame, candidate
 from ml_assets.steps.pictures import markdown_table, picture
@@ -27,8 +27,6 @@ from ml_assets.training.fit import predict
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Judged:
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Score the test rows with candidate, champion and baseline; write the report; judge."""
     version, champion = candidate(spec, run), run.registry.version(spec.name, CHAMPION)
-    memo = Memo(run.lake, spec.evaluation, version=VERSION, config=[spec.baseline, spec.slices])
+    memo = Memo(run.lake, spec.evaluation, version=catalogue.EVALUATION, config=[spec.baseline, spec.slices])
     rival = _rival(spec, run, version, champion)
     inputs = {spec.model: version.version, "champion": rival.version if rival else "none"}
     if entry := memo.known("", inputs):

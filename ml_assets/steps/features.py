@@ -11,6 +11,7 @@ from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
+from ml_assets.steps import catalogue
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-VERSION = 1
-HINDSIGHT = "recomputed_without_later_data_it_is_the_same"
-UNIQUE = "one_row_per_entity_and_time"
 _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 
 
@@ -31,7 +29,7 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
 
     Rows whose proof fails go nowhere: what was there before stays, and the next run tries again.
     """
-    memo = Memo(run.lake, spec.name, version=VERSION, config=spec.view)
+    memo = Memo(run.lake, spec.name, version=catalogue.FEATURES, config=spec.view)
     inputs = inputs_of(spec, run.lake, run.partitions)
     known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
     due = sorted(set(inputs) - set(known))
@@ -39,7 +37,7 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     if not due:
         if known:
             _keep_online(spec, run)
-        return {spec.name: StepResult(produced, unchanged(HINDSIGHT, UNIQUE))}
+        return {spec.name: StepResult(produced, unchanged(catalogue.HINDSIGHT.name, catalogue.UNIQUE.name))}
     rows, findings = _compute(spec, run, due)
     if not all(finding.passed for finding in findings):
         return {spec.name: StepResult(produced, findings)}
@@ -107,12 +105,12 @@ def _together(findings: Sequence[Finding]) -> Finding:
 
 def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", end: datetime) -> Finding:
     if not spec.daily:
-        return Finding(HINDSIGHT, passed=True, sentence="A static view has no later data.")
+        return Finding(catalogue.HINDSIGHT.name, passed=True, sentence="A static view has no later data.")
     day = (end - DAY).date().isoformat()
     newest = rows.filter(_between(rows["partition_key"], day, day))
     proof = time_travel(con, spec.view, newest, end - DAY, end)
     sentence = f"{proof.n_rows} rows of {day} came out the same." if proof.identical else shorten(proof.differences)
-    return Finding(HINDSIGHT, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
+    return Finding(catalogue.HINDSIGHT.name, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
 
 
 def _between(column: Any, first: str, last: str) -> Any:
@@ -128,7 +126,10 @@ def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") 
     con.unregister("_rows")
     n = doubled[0][0]
     return Finding(
-        UNIQUE, n == 0, f"{n} of {rows.num_rows} rows share entity and time with another.", numbers={"doubled": n}
+        catalogue.UNIQUE.name,
+        n == 0,
+        f"{n} of {rows.num_rows} rows share entity and time with another.",
+        numbers={"doubled": n},
     )
 
 
@@ -156,8 +157,3 @@ def _definition(spec: ViewSpec) -> str:
         return f"```sql\n{view.sql.strip()}\n```"
     lines = [f"- `{feature}`" for feature in view.features()]
     return f"By {', '.join(view.entity)}, every {view.every}:\n" + "\n".join(lines)
-
-
-def keep_default(max_age: timedelta | None) -> timedelta:
-    """How long rows stay online: long enough to answer for any of the last five weeks again."""
-    return max(max_age or timedelta(0), 35 * DAY)

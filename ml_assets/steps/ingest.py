@@ -14,6 +14,7 @@ from ml_assets.adapters.landing import Delivery, Landing
 from ml_assets.engine import connect
 from ml_assets.errors import shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
+from ml_assets.steps import catalogue
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.pictures import profile_metadata
 from ml_assets.steps.run import Run
@@ -25,13 +26,7 @@ from ml_assets.tables.validate import Counts, DeliveredFile, FileProblem, Valida
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
-KEPT = "stored_bytes_match_their_hash"
-READABLE = "files_are_readable_and_have_the_columns"
-NOT_EMPTY = "deliveries_are_not_empty"
-FEW_INVALID = "few_rows_break_the_contract"
-RECONCILED = "no_row_is_lost"
-CHECKS = (READABLE, NOT_EMPTY, FEW_INVALID, RECONCILED)
+CHECKS = (catalogue.READABLE.name, catalogue.NOT_EMPTY.name, catalogue.FEW_INVALID.name, catalogue.RECONCILED.name)
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     inputs = {p: {spec.raw: _digest([f for f in files if f.partition_key == p])} for p in run.partitions}
     contract = contracts.load(spec.contract, keys=spec.keys)
     config = [contract, spec.known_at, spec.partition_column, spec.fail_above]
-    memo = Memo(run.lake, spec.table, version=VERSION, config=config)
+    memo = Memo(run.lake, spec.table, version=catalogue.INGEST, config=config)
     known = {p: entry for p in run.partitions if (entry := memo.known(p, inputs[p]))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = [p for p in run.partitions if p not in known]
@@ -127,20 +122,24 @@ class _Outcome:
         sums = f"{delivered} delivered = {valid} valid + {quarantined} quarantined + {doubled} duplicates"
         return (
             Finding(
-                READABLE,
+                catalogue.READABLE.name,
                 not broken,
                 "; ".join(shorten([p.problem for p in broken], 3).splitlines())
                 or f"All files of {delivered} rows read.",
                 numbers={"files with a problem": len(broken)},
             ),
-            Finding(NOT_EMPTY, not empty, f"No rows in {shorten(empty)}." if empty else f"{delivered} rows delivered."),
             Finding(
-                FEW_INVALID,
+                catalogue.NOT_EMPTY.name,
+                not empty,
+                f"No rows in {shorten(empty)}." if empty else f"{delivered} rows delivered.",
+            ),
+            Finding(
+                catalogue.FEW_INVALID.name,
                 not many,
                 _too_many(many, fail_above) if many else f"{quarantined} of {delivered} rows are in quarantine.",
                 numbers={"quarantined": quarantined, "allowed share": fail_above, "by rule": _by_rule(totals)},
             ),
-            Finding(RECONCILED, delivered == valid + quarantined + doubled, sums),
+            Finding(catalogue.RECONCILED.name, delivered == valid + quarantined + doubled, sums),
         )
 
 
@@ -246,7 +245,7 @@ def _kept(lake: Lake, files: Sequence[Stored]) -> Finding:
     sentence = (
         f"The stored bytes of {shorten(wrong)} differ from what was delivered." if wrong else "All bytes are kept."
     )
-    return Finding(KEPT, not wrong, sentence, numbers={"files": len(files)})
+    return Finding(catalogue.KEPT.name, not wrong, sentence, numbers={"files": len(files)})
 
 
 def _too_many(many: Sequence[tuple[str, float]], fail_above: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
 from ml_assets.records import Finding, Produced, StepResult, unchanged
+from ml_assets.steps import catalogue
 from ml_assets.steps.days import shift
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-VERSION = 1
-LATER = "labels_become_known_after_the_prediction"
-COVERED = "most_rows_have_a_label"
 _ENOUGH = 0.5
 
 
@@ -28,7 +26,7 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = sorted(set(inputs) - set(known))
     if not due:
-        return {spec.labels: StepResult(produced, unchanged(LATER, COVERED))}
+        return {spec.labels: StepResult(produced, unchanged(catalogue.LATER.name, catalogue.LABELLED.name))}
     with connect() as con:
         rows, findings = _label(con, spec, run, due)
     commit = run.lake.write(spec.labels, rows, partitions=due)
@@ -42,7 +40,9 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
 
 def memo(spec: ModelSpec, run: Run) -> Memo:
     """What the labels were computed from."""
-    return Memo(run.lake, spec.labels, version=VERSION, config=[spec.at, spec.label, spec.spine.keys, spec.horizon])
+    return Memo(
+        run.lake, spec.labels, version=catalogue.LABELS, config=[spec.at, spec.label, spec.spine.keys, spec.horizon]
+    )
 
 
 def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -92,9 +92,11 @@ def _label(
 def _findings(n_labels: int, n_early: int, n_spine: int) -> tuple[Finding, ...]:
     covered = n_labels / n_spine if n_spine else 1.0
     return (
-        Finding(LATER, n_early == 0, f"{n_early} of {n_labels} labels were known before the prediction."),
         Finding(
-            COVERED,
+            catalogue.LATER.name, n_early == 0, f"{n_early} of {n_labels} labels were known before the prediction."
+        ),
+        Finding(
+            catalogue.LABELLED.name,
             covered >= _ENOUGH,
             f"{n_labels} of {n_spine} rows of the spine have a label ({covered:.1%}; at least {_ENOUGH:.0%}).",
             warn=True,

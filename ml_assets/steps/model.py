@@ -19,7 +19,7 @@ from ml_assets.monitoring.calibrate import calibrated
 from ml_assets.monitoring.profile import Profile, reference
 from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
 from ml_assets.serving import bundle
-from ml_assets.steps import training_set
+from ml_assets.steps import catalogue, training_set
 from ml_assets.steps.environment import lineage_tags
 from ml_assets.steps.frames import as_requests, input_names, request_schema
 from ml_assets.steps.memo import Entry, Memo
@@ -33,9 +33,6 @@ from ml_assets.training.search import SearchResult, SearchSpec, Trial, search
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
-FINITE = "scores_are_finite_probabilities"
-LEARNT = "training_beat_a_constant"
 _GOLDEN_ROWS = 24
 
 
@@ -84,10 +81,10 @@ class Frame:
 
 def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Search, fit and register, unless a version was made from this very training set."""
-    manifest = Memo(run.lake, spec.training_set, version=training_set.VERSION, config=None).read()
+    manifest = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
     if manifest is None:
         raise TrainingError(f"There is no training set {spec.training_set}. Materialize it first.")
-    memo = Memo(run.lake, spec.model, version=VERSION, config=spec.budget)
+    memo = Memo(run.lake, spec.model, version=catalogue.MODEL, config=spec.budget)
     inputs = {spec.training_set: manifest.data_version}
     fingerprint = memo.fingerprint(inputs)
     known = run.registry.find(spec.name, fingerprint)
@@ -95,7 +92,8 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
         run.log(f"{spec.model}: version {known.version} was trained from the same rows and settings")
         return {
             spec.model: StepResult(
-                {"": Produced(entry.data_version, entry.metadata, reused=True)}, unchanged(FINITE, LEARNT)
+                {"": Produced(entry.data_version, entry.metadata, reused=True)},
+                unchanged(catalogue.FINITE.name, catalogue.LEARNT.name),
             )
         }
     run.registry.require()
@@ -212,9 +210,13 @@ def _findings(frame: Frame, fitted: Fitted) -> tuple[Finding, ...]:
     constant = float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
     reached = fitted.curves["validation/binary_logloss"][fitted.best_iteration - 1]
     return (
-        Finding(FINITE, finite, f"{len(scores):,} scores between {scores.min():.4f} and {scores.max():.4f}."),
         Finding(
-            LEARNT, reached < constant, f"Validation log loss {reached:.4f}; the constant rate has {constant:.4f}."
+            catalogue.FINITE.name, finite, f"{len(scores):,} scores between {scores.min():.4f} and {scores.max():.4f}."
+        ),
+        Finding(
+            catalogue.LEARNT.name,
+            reached < constant,
+            f"Validation log loss {reached:.4f}; the constant rate has {constant:.4f}.",
         ),
     )
 

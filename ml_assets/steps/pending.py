@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ml_assets.adapters.landing import Landing
-from ml_assets.steps import features, ingest, labels
+from ml_assets.steps import catalogue, features, ingest, labels
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
@@ -30,7 +30,7 @@ def of_view(spec: ViewSpec, run: Run) -> Mapping[str, str]:
     """Partitions whose inputs are not those that the rows were computed from, by fingerprint."""
     main = spec.tables[0].table
     days = run.lake.partitions(main) if run.lake.exists(main) and spec.daily else [""]
-    memo = Memo(run.lake, spec.name, version=features.VERSION, config=spec.view)
+    memo = Memo(run.lake, spec.name, version=catalogue.FEATURES, config=spec.view)
     return _unknown(memo, features.inputs_of(spec, run.lake, days)) if days else {}
 
 

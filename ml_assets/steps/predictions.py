@@ -12,23 +12,18 @@ from ml_assets.adapters.prediction_log import expand, read
 from ml_assets.engine import connect, quote
 from ml_assets.errors import EndpointError
 from ml_assets.records import Finding, Produced, StepResult, unchanged
-from ml_assets.steps import evaluation, release
+from ml_assets.steps import catalogue, evaluation, release
 from ml_assets.steps.days import shift
 from ml_assets.steps.endpoint import local
 from ml_assets.steps.frames import as_requests
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import EndpointSpec
+from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
-ANSWERED = "every_row_of_the_spine_was_answered"
-COVERED = "labels_have_come_in"
 _ENOUGH = 0.9
-# Prediction times of a day belong to rows of that day's partition of the spine or, asked ahead, of the next.
-AHEAD_DAYS = 1
 
 
 def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
@@ -41,7 +36,7 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
     first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
     due = sorted(p for p in run.partitions if p >= first)
-    memo = Memo(run.lake, spec.predictions, version=VERSION, config=None)
+    memo = Memo(run.lake, spec.predictions, version=catalogue.PREDICTIONS, config=None)
     if reused := _already(spec, run, memo, due):
         return {spec.predictions: reused}
     asked = _due_rows(spec, run, due) if due else []
@@ -61,14 +56,14 @@ def outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Join the labels that have come in to the predictions of each day."""
     lake = run.lake
     if not (lake.exists(spec.predictions) and lake.exists(spec.model.labels)):
-        return {spec.outcomes: StepResult({}, unchanged(COVERED))}
+        return {spec.outcomes: StepResult({}, unchanged(catalogue.COVERED.name))}
     inputs = _outcome_inputs(spec, run)
-    memo = Memo(lake, spec.outcomes, version=VERSION, config=None)
+    memo = Memo(lake, spec.outcomes, version=catalogue.OUTCOMES, config=None)
     known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = sorted(set(inputs) - set(known))
     if not due:
-        return {spec.outcomes: StepResult(produced, unchanged(COVERED))}
+        return {spec.outcomes: StepResult(produced, unchanged(catalogue.COVERED.name))}
     rows = _with_labels(spec, run, due)
     commit = lake.write(spec.outcomes, rows, partitions=due)
     for partition in due:
@@ -84,7 +79,7 @@ def _already(spec: EndpointSpec, run: Run, memo: Memo, days: Sequence[str]) -> S
     if not days or None in entries.values():
         return None
     produced = {day: Produced(e.data_version, e.metadata, reused=True) for day, e in entries.items() if e}
-    return StepResult(produced, unchanged(ANSWERED))
+    return StepResult(produced, unchanged(catalogue.ANSWERED.name))
 
 
 def _state(spec: EndpointSpec, run: Run, day: str) -> dict[str, str]:
@@ -134,7 +129,7 @@ def _keep(spec: EndpointSpec, run: Run, version: str, asked: list[dict[str, Any]
     rows = _by_day(spec, run, version)
     days = sorted(set(rows["partition_key"].to_pylist()) & set(run.partitions))
     if not days:
-        return StepResult({}, unchanged(ANSWERED))
+        return StepResult({}, unchanged(catalogue.ANSWERED.name))
     with connect() as con:
         con.register("rows", rows)
         listed = ", ".join(f"'{day}'" for day in days)
@@ -148,7 +143,9 @@ def _keep(spec: EndpointSpec, run: Run, version: str, asked: list[dict[str, Any]
         )
         for day in days
     }
-    finding = Finding(ANSWERED, missing == 0, f"{len(asked) - missing:,} of {len(asked):,} rows have an answer.")
+    finding = Finding(
+        catalogue.ANSWERED.name, missing == 0, f"{len(asked) - missing:,} of {len(asked):,} rows have an answer."
+    )
     return StepResult(produced, (finding,))
 
 
@@ -208,4 +205,4 @@ def _covered(rows: "pa.Table") -> Finding:
     known = rows.num_rows - rows["label"].null_count
     share = known / rows.num_rows if rows.num_rows else 1.0
     sentence = f"{known:,} of {rows.num_rows:,} predictions have a label ({share:.1%}; at least {_ENOUGH:.0%})."
-    return Finding(COVERED, share >= _ENOUGH, sentence, warn=True, numbers={"coverage": share})
+    return Finding(catalogue.COVERED.name, share >= _ENOUGH, sentence, warn=True, numbers={"coverage": share})

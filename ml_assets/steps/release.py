@@ -9,13 +9,10 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.registry import CHAMPION
 from ml_assets.errors import RegistryError
 from ml_assets.records import Finding, Produced, StepResult
-from ml_assets.steps import evaluation
+from ml_assets.steps import catalogue, evaluation
 from ml_assets.steps.model import candidate
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec
-
-VERSION = 1
-IN_FORCE = "champion_is_the_released_version"
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,11 @@ def _found(spec: ModelSpec, run: Run, released: Release) -> tuple[Finding, ...]:
     champion = run.registry.version(spec.name, CHAMPION)
     right = champion is not None and (champion.version, champion.model_hash) == (released.version, released.model_hash)
     named = f"version {champion.version}" if champion else "nothing"
-    return (Finding(IN_FORCE, right, f"Released: version {released.version}; the registry's champion: {named}."),)
+    return (
+        Finding(
+            catalogue.IN_FORCE.name, right, f"Released: version {released.version}; the registry's champion: {named}."
+        ),
+    )
 
 
 def _place(spec: ModelSpec) -> str:

@@ -1,14 +1,16 @@
 """What the steps need to know: declarations with every name resolved, free of YAML and of Dagster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
 
-from ml_assets.evaluation.gates import Gates
+from ml_assets.evaluation.policy import Gates
 from ml_assets.features.view import FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
 
 DAY = timedelta(days=1)
+# Prediction times of a day belong to rows of that day's partition of the spine or, asked ahead, of the next.
+AHEAD_DAYS = 1
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ class ModelSpec:
     budget: SearchBudget = SearchBudget()
     baseline: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
-    gates: Gates = Gates()
-    retrain: RetrainPolicy = RetrainPolicy()
+    gates: Gates = field(default_factory=Gates)
+    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
 
     @property
     def labels(self) -> str:
@@ -170,3 +172,8 @@ class EndpointSpec:
     def performance(self) -> str:
         """Name of the performance figures in the lake."""
         return f"performance/{self.name}"
+
+
+def keep_default(max_age: timedelta | None) -> timedelta:
+    """How long rows stay online: long enough to answer for any of the last five weeks again."""
+    return max(max_age or timedelta(0), 35 * DAY)

@@ -11,6 +11,7 @@ from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect
 from ml_assets.errors import TrainingError
 from ml_assets.records import Finding, Produced, StepResult
+from ml_assets.steps import catalogue
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.frames import model_columns, request_schema, spine_with_features
 from ml_assets.steps.memo import Memo, digest
@@ -22,15 +23,11 @@ from ml_assets.training.split import assign
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
-IN_TIME = "splits_follow_each_other_in_time"
-BOTH = "every_split_has_both_labels"
-
 
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Join, split and store the rows, unless the same inputs made the set that stands."""
     inputs = _inputs(spec, run.lake)
-    memo = Memo(run.lake, spec.training_set, version=VERSION, config=_config(spec))
+    memo = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=_config(spec))
     if entry := memo.known("", inputs):
         return {
             spec.training_set: StepResult({"": Produced(entry.data_version, entry.metadata, True)}, _found(spec, run))
@@ -124,7 +121,10 @@ def _found(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
     spans = "; ".join(f"{c['split']} {c['first'][:10]} to {c['last'][:10]}" for c in counts)
     single = [c["split"] for c in counts if c["positives"] in (0, c["n_rows"])]
     rates = ", ".join(f"{c['split']} {c['positives'] / c['n_rows']:.1%} of {c['n_rows']:,}" for c in counts)
-    return (Finding(IN_TIME, ordered, spans), Finding(BOTH, not single, f"Positives: {rates}."))
+    return (
+        Finding(catalogue.IN_TIME.name, ordered, spans),
+        Finding(catalogue.BOTH.name, not single, f"Positives: {rates}."),
+    )
 
 
 def columns_of(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], set[str]]:

@@ -10,7 +10,7 @@ from ml_assets.monitoring.evidently_report import html
 from ml_assets.monitoring.performance import Maturity, Performance, Scored, performance, recent
 from ml_assets.monitoring.profile import Profile
 from ml_assets.records import Finding, Produced, StepResult, Url, unchanged
-from ml_assets.steps import release, training_set
+from ml_assets.steps import catalogue, release, training_set
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import markdown_table
 from ml_assets.steps.run import Run
@@ -19,9 +19,6 @@ from ml_assets.steps.specs import EndpointSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
-STEADY = "inputs_and_score_have_not_drifted"
-HOLDS = "roc_auc_has_not_dropped"
 RECENT_DAYS = 14
 _SAMPLE = 2000
 
@@ -29,14 +26,14 @@ _SAMPLE = 2000
 def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Compare the inputs of each day with the training reference of the version that answered."""
     lake = run.lake
-    memo = Memo(lake, spec.drift, version=VERSION, config=[spec.drift_warn, spec.drift_fail])
+    memo = Memo(lake, spec.drift, version=catalogue.DRIFT, config=[spec.drift_warn, spec.drift_fail])
     found = lake.content(spec.predictions, partitions=list(run.partitions)) if lake.exists(spec.predictions) else {}
     inputs = {day: {spec.predictions: content.hash} for day, content in found.items() if content.n_rows}
     known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = sorted(set(inputs) - set(known))
     if not due:
-        return {spec.drift: StepResult(produced, unchanged(STEADY))}
+        return {spec.drift: StepResult(produced, unchanged(catalogue.STEADY.name))}
     drifts = {day: _drift_of(spec, run, day) for day in due}
     commit = lake.write(spec.drift, _drift_rows(drifts), partitions=due)
     for day in due:
@@ -53,14 +50,14 @@ def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
 def watch_performance(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Judge each day's predictions by the labels that have come in."""
     lake = run.lake
-    memo = Memo(lake, spec.performance, version=VERSION, config=None)
+    memo = Memo(lake, spec.performance, version=catalogue.PERFORMANCE, config=None)
     found = lake.content(spec.outcomes, partitions=list(run.partitions)) if lake.exists(spec.outcomes) else {}
     inputs = {day: {spec.outcomes: content.hash} for day, content in found.items() if content.n_rows}
     known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = sorted(set(inputs) - set(known))
     if not due:
-        return {spec.performance: StepResult(produced, unchanged(HOLDS))}
+        return {spec.performance: StepResult(produced, unchanged(catalogue.HOLDS.name))}
     judged = performance(_scored(spec, run, due), maturity(spec, run))
     commit = lake.write(spec.performance, _performance_rows(judged), partitions=due)
     for day in due:
@@ -135,7 +132,9 @@ def _drift_table(columns: Sequence[ColumnDrift]) -> Any:
 def _steady(day: str, columns: Sequence[ColumnDrift]) -> Finding:
     verdict, sentence = worst(columns)
     numbers = {"largest psi": max(c.psi for c in columns), "columns": len(columns)}
-    return Finding(STEADY, verdict == "PASS", f"{day}: {sentence}", warn=verdict == "WARN", numbers=numbers)
+    return Finding(
+        catalogue.STEADY.name, verdict == "PASS", f"{day}: {sentence}", warn=verdict == "WARN", numbers=numbers
+    )
 
 
 def _evidently(spec: EndpointSpec, run: Run, day: str) -> str:
@@ -201,11 +200,13 @@ def _holds(spec: EndpointSpec, run: Run) -> Finding:
     released = release.latest(spec.model, run.lake)
     found = recent_performance(spec, run, released.version) if released else None
     if released is None or found is None or found.roc_auc is None or released.roc_auc is None:
-        return Finding(HOLDS, True, "No day of the released version has mature labels yet.")
+        return Finding(catalogue.HOLDS.name, True, "No day of the released version has mature labels yet.")
     floor = released.roc_auc - spec.performance_drop
     dropped = found.roc_auc < floor and (found.roc_auc_high or 0) < released.roc_auc
     sentence = (
         f"ROC AUC {found.roc_auc:.3f} ({found.roc_auc_low:.3f} to {found.roc_auc_high:.3f}) on {found.n_labelled:,}"
         f" labelled predictions of {found.first_day} to {found.last_day}; released with {released.roc_auc:.3f}."
     )
-    return Finding(HOLDS, not dropped, sentence, warn=True, numbers={"roc_auc": found.roc_auc, "floor": floor})
+    return Finding(
+        catalogue.HOLDS.name, not dropped, sentence, warn=True, numbers={"roc_auc": found.roc_auc, "floor": floor}
+    )

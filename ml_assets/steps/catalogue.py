@@ -1,0 +1,101 @@
+"""What each step promises: its version, and its checks as sentences that are true when they pass.
+
+Light on purpose: every process loads it with the definitions, while the steps themselves load where they run.
+Raise a version when the step's code gives other results from the same inputs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ml_assets.evaluation import policy
+from ml_assets.records import StepResult
+from ml_assets.steps.run import Run
+
+Step = Callable[[Run], Mapping[str, StepResult]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A promise with what it means; a blocking one stops what is downstream."""
+
+    name: str
+    description: str
+    blocking: bool = False
+
+
+def step(reference: str, spec: Any) -> Callable[[Run], Any]:
+    """A function of this package by name, such as `model.train`, bound to a spec and imported when it is called."""
+    module, name = reference.split(".")
+
+    def run_step(run: Run) -> Any:
+        return getattr(import_module(f"ml_assets.steps.{module}"), name)(spec, run)
+
+    return run_step
+
+
+INGEST, FEATURES, LABELS, TRAINING_SET, MODEL, EVALUATION, RELEASE = 1, 1, 1, 1, 1, 1, 1
+ENDPOINT, PREDICTIONS, OUTCOMES, DRIFT, PERFORMANCE = 1, 1, 1, 1, 1
+
+KEPT = Check("stored_bytes_match_their_hash", "The stored bytes of every file have the hash that they came with.")
+READABLE = Check(
+    "files_are_readable_and_have_the_columns",
+    "Every file can be read and has exactly the columns of the contract.",
+    blocking=True,
+)
+NOT_EMPTY = Check("deliveries_are_not_empty", "Every delivery holds rows.", blocking=True)
+FEW_INVALID = Check(
+    "few_rows_break_the_contract",
+    "The share of rows in quarantine is at most `invalid_rows.fail_above`.",
+    blocking=True,
+)
+RECONCILED = Check("no_row_is_lost", "Delivered rows = valid + quarantined + duplicates.", blocking=True)
+
+HINDSIGHT = Check(
+    "recomputed_without_later_data_it_is_the_same",
+    "The newest day, computed again without anything known later, has the same rows.",
+    blocking=True,
+)
+UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
+
+LATER = Check(
+    "labels_become_known_after_the_prediction", "No label was known at the time of its prediction.", blocking=True
+)
+LABELLED = Check("most_rows_have_a_label", "At least half of the rows of the spine have a label.")
+IN_TIME = Check(
+    "splits_follow_each_other_in_time",
+    "Training rows come before validation rows, and these before test rows.",
+    blocking=True,
+)
+BOTH = Check("every_split_has_both_labels", "Training, validation and test rows hold both labels.", blocking=True)
+FINITE = Check("scores_are_finite_probabilities", "Every score is a probability.", blocking=True)
+LEARNT = Check("training_beat_a_constant", "The validation log loss is below that of the constant rate.", blocking=True)
+IN_FORCE = Check(
+    "champion_is_the_released_version", "The registry's champion is the released version, bit for bit.", blocking=True
+)
+
+SERVES = Check("serves_the_released_version", "The released version has the traffic.", blocking=True)
+EQUAL_BITS = Check(
+    "answers_equal_the_offline_prediction_bit_for_bit",
+    "Historical rows through the real server give the offline prediction, bit for bit.",
+    blocking=True,
+)
+ANSWERED = Check(
+    "every_row_of_the_spine_was_answered", "Each row that was due has an answer in the log.", blocking=True
+)
+COVERED = Check("labels_have_come_in", "At least nine in ten predictions have a label.")
+STEADY = Check("inputs_and_score_have_not_drifted", "No column moved by more than the declared PSI and than is usual.")
+HOLDS = Check("roc_auc_has_not_dropped", "Recent ROC AUC is not surely below that at the release.")
+
+_GATES = {
+    policy.ROC_AUC_AT_LEAST: "ROC AUC on the test rows is at least the declared floor.",
+    policy.BEATS_BASELINE: "The lower end of the interval of ROC AUC lies above the baseline.",
+    policy.BEATS_CHAMPION: "The paired interval of the difference to the champion clears the margin.",
+    policy.NO_SLICE_IS_WORSE: "No declared slice is surely worse than the champion's by more than the margin.",
+}
+
+
+def gates(declared: policy.Gates) -> tuple[Check, ...]:
+    """The blocking checks of an evaluation."""
+    return tuple(Check(name, _GATES[name], blocking=True) for name in policy.names(declared))
