@@ -16,9 +16,10 @@ def of(table: TableSpec) -> dg.DailyPartitionsDefinition | None:
 
 @cache
 def _daily(first: date, last: date | None) -> dg.DailyPartitionsDefinition:
-    """From `first` to `last`, both included; without `last` they grow with the calendar."""
+    """From `first` to `last`, both included; without `last` to today, whose deliveries still come."""
     end = (last + timedelta(days=1)).isoformat() if last else None
-    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), end_date=end, timezone="UTC")
+    today = 0 if last else 1
+    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), end_date=end, timezone="UTC", end_offset=today)
 
 
 def window(key: dg.AssetKey, *, before: int = 0, after: int = 0) -> dg.AssetDep:

@@ -9,7 +9,7 @@ import dagster as dg
 from ml_assets.adapters.landing import Landing, PartitionState
 from ml_assets.errors import shorten
 from ml_assets.orchestration.resources import Platform
-from ml_assets.steps.days import runs_of
+from ml_assets.steps.days import holds, runs_of
 from ml_assets.steps.memo import digest
 from ml_assets.steps.specs import TableSpec
 
@@ -21,8 +21,9 @@ _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_
 def arrivals(spec: TableSpec) -> dg.SensorDefinition:
     """Requests the partitions of a table whose delivered content is new, consecutive days in one run.
 
-    The run key holds the content, so that the same delivery never runs twice; a cursor that was lost costs nothing
-    but hashing, since steps know what they have computed.
+    The run key holds the content and when it was written, so that the same delivery never runs twice, and one that
+    brings former content back runs again. A cursor that was lost costs nothing but hashing. Files of days that the
+    table does not have, or not yet, wait outside of the cursor.
     """
     keys = [dg.AssetKey(["raw", spec.name]), dg.AssetKey(["tables", spec.name])]
 
@@ -36,12 +37,13 @@ def arrivals(spec: TableSpec) -> dg.SensorDefinition:
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         landing = Landing(platform.look().settings.landing(spec.files), daily=spec.daily)
         seen = {key: PartitionState(**state) for key, state in json.loads(context.cursor or "{}").items()}
-        now = landing.content(seen)
+        found = landing.content(seen)
+        now = {key: state for key, state in found.items() if not spec.daily or holds(spec, key)}
         fresh = [key for key, state in now.items() if key not in seen or seen[key].digest != state.digest]
         cursor = json.dumps({key: asdict(state) for key, state in now.items()})
         if not fresh:
-            return dg.SensorResult(skip_reason=_nothing_new(landing, now), cursor=cursor)
-        contents = {key: now[key].digest for key in fresh}
+            return dg.SensorResult(skip_reason=_nothing_new(landing, now, set(found) - set(now)), cursor=cursor)
+        contents = {key: digest([now[key].digest, now[key].stat]) for key in fresh}
         return dg.SensorResult(run_requests=requests(spec.name, keys, contents), cursor=cursor)
 
     return tick
@@ -62,8 +64,8 @@ def requests(
     return found
 
 
-def _nothing_new(landing: Landing, now: Mapping[str, PartitionState]) -> str:
-    stray = landing.deliveries().problems
+def _nothing_new(landing: Landing, now: Mapping[str, PartitionState], outside: set[str]) -> str:
+    stray = [*landing.deliveries().problems, *(f"{day}, no day of this table by now" for day in sorted(outside))]
     n_files = sum(state.n_files for state in now.values())
     text = f"Nothing new: {n_files} files in {len(now)} partitions of {landing.pattern}."
     return text + (f" Left out: {shorten(stray)}" if stray else "")
