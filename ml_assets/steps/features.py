@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
-from ml_assets.errors import shorten
+from ml_assets.errors import TableNotFoundError, shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP
@@ -31,6 +31,10 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     """
     memo = Memo(run.lake, spec.name, version=catalogue.FEATURES, config=spec.view)
     inputs = inputs_of(spec, run.lake, run.partitions)
+    if not inputs and not spec.daily:
+        raise TableNotFoundError(
+            f"{spec.name} is made from {shorten(t.table for t in spec.tables)}. Materialize first."
+        )
     known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
     due = sorted(set(inputs) - set(known))
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
@@ -53,7 +57,7 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
 
 def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
     """The content of everything that a partition is computed from; partitions that were not delivered are left out."""
-    if spec.daily and not all(lake.exists(table.table) for table in spec.tables):
+    if not all(lake.exists(table.table) for table in spec.tables):
         return {}
     static = {t.table: lake.content(t.table)[""].hash for t in spec.tables if not t.daily}
     if not spec.daily:

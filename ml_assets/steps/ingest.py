@@ -60,7 +60,7 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     for delivery in landing.deliveries():
         if (delivery.partition or "") in run.partitions:
             content = landing.read(delivery)
-            _remember(found, spec, run.lake, content, delivery.partition or "", _name(landing, delivery))
+            _remember(found, spec, run.lake, content, delivery.partition or "", name_of(landing, delivery))
     found = _newest_of_each_name(found)
     partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
     if not partitions:
@@ -190,7 +190,7 @@ def _of_partitions(rows: "pa.Table", partitions: Sequence[str]) -> "pa.Table":
     return rows.filter(pc.is_in(rows["partition_key"], pa.array(partitions, pa.string())))
 
 
-def _name(landing: Landing, delivery: Delivery) -> str:
+def name_of(landing: Landing, delivery: Delivery) -> str:
     """The path below the folder of the pattern, since two folders may hold files of one name."""
     folder = re.split(r"[*?\[]", landing.pattern)[0].rpartition("/")[0]
     return delivery.uri.removeprefix(f"{folder}/")

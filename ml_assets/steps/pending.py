@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ml_assets.adapters.landing import Landing
 from ml_assets.steps import catalogue, features, ingest, labels
+from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
@@ -12,15 +13,16 @@ from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
 def of_table(spec: TableSpec, run: Run) -> Mapping[str, str]:
     """Partitions with files that are not stored, by the digest of what was delivered."""
     landing = Landing(run.settings.landing(spec.files), daily=spec.daily)
-    delivered = landing.content()
+    delivered = {p: state for p, state in landing.content().items() if not spec.daily or holds(spec, p)}
     kept = ingest.deliveries(spec, run.lake, list(delivered))
     stored = {(file.partition_key, file.sha256) for file in kept}
     known = {partition for partition, _ in stored}
     missing = {p: state.digest for p, state in delivered.items() if p not in known}
     for delivery in landing.deliveries():
         partition = delivery.partition or ""
-        if partition in known and partition not in missing:
-            sizes = {file.size_bytes for file in kept if file.partition_key == partition and file.name == delivery.name}
+        if partition in known and partition in delivered and partition not in missing:
+            name = ingest.name_of(landing, delivery)
+            sizes = {file.size_bytes for file in kept if file.partition_key == partition and file.name == name}
             if delivery.size not in sizes:
                 missing[partition] = delivered[partition].digest
     return missing

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 
 from ml_assets.records import StepResult
-from ml_assets.steps import ingest
+from ml_assets.steps import catalogue, ingest
 from ml_assets_tests.project import Project, days, flights, parquet
 
 FIRST, SECOND, THIRD = days("2013-01-01", "2013-01-03")
-READABLE, NOT_EMPTY, FEW_INVALID = ingest.READABLE, ingest.NOT_EMPTY, ingest.FEW_INVALID
+READABLE, NOT_EMPTY, FEW_INVALID = catalogue.READABLE.name, catalogue.NOT_EMPTY.name, catalogue.FEW_INVALID.name
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_totals_reconcile_over_valid_broken_and_doubled_rows(project):
     result = take_in(project, FIRST)
     numbers = result.produced[FIRST].metadata
     assert (numbers["n_rows"], numbers["quarantined"], numbers["duplicates"]) == (14, 2, 2)
-    assert said(result, ingest.RECONCILED) == "18 delivered = 14 valid + 2 quarantined + 2 duplicates"
+    assert said(result, catalogue.RECONCILED.name) == "18 delivered = 14 valid + 2 quarantined + 2 duplicates"
 
 
 def test_a_stored_file_that_was_altered_is_found(project):
@@ -272,8 +272,8 @@ def test_a_stored_file_that_was_altered_is_found(project):
     stored = ingest.deliveries(project.table("flights"), project.lake, [FIRST])[0]
     project.lake.replace_object(stored.object, b"altered")
     result = ingest.store(project.table("flights"), project.step(FIRST))
-    assert verdicts(result) == {ingest.KEPT: False}
-    assert f"{FIRST}.parquet" in said(result, ingest.KEPT)
+    assert verdicts(result) == {catalogue.KEPT.name: False}
+    assert f"{FIRST}.parquet" in said(result, catalogue.KEPT.name)
 
 
 def test_a_run_that_judges_nothing_says_so(project):
@@ -302,7 +302,6 @@ def test_the_order_in_which_days_arrive_does_not_change_their_content(project):
 
 
 CONFIGURATIONS = {
-    "known_at": {"known_at": "arrived_at"},
     "keys": {"keys": ["carrier", "arrived_at"]},
     "partition column": {"partitions": {"column": "arrived_at", "start": "2013-01-01", "end": "2013-01-31"}},
 }
