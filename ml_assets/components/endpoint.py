@@ -1,5 +1,6 @@
 """Endpoint: a released model that answers, and what is watched while it does."""
 
+import warnings
 from typing import Literal
 
 import dagster as dg
@@ -43,6 +44,10 @@ class Parity(dg.Model, dg.Resolvable):
     rows: int = Field(default=2000, ge=1, description="Historical rows that are sent.", examples=[10000])
 
 
+# `model` is what a user calls it; Dagster's classmethod of that name stays in reach of the class.
+warnings.filterwarnings("ignore", 'Field name "model" in "Endpoint" shadows', UserWarning)
+
+
 class Endpoint(Declared):
     """A running HTTP endpoint for the champion of a model, and its record.
 
@@ -50,7 +55,7 @@ class Endpoint(Declared):
     day), `outcomes/<name>` (the same with labels), `drift/<name>` and `performance/<name>` (daily reports).
     """
 
-    model: str = Field(description="The model whose champion answers.", examples=["arrival_delay"])
+    model: str = Field(  # pyright: ignore[reportIncompatibleMethodOverride]  Dagster's classmethod stays: no defaultdescription="The model whose champion answers.", examples=["arrival_delay"])
     rollout: Rollout = Field(
         default=Rollout(), description="How a release takes over.", examples=[{"strategy": "all_at_once"}]
     )
