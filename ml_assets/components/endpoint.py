@@ -14,6 +14,9 @@ from ml_assets.orchestration.assets import Check, Node
 from ml_assets.steps import catalogue
 from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
 
+# `model` is the word that users write; Dagster asks the class, never an instance, for its own method of that name.
+warnings.filterwarnings("ignore", 'Field name "model" in "Endpoint" shadows', UserWarning)
+
 
 class Rollout(dg.Model, dg.Resolvable):
     """How a new release takes over the traffic."""
@@ -44,10 +47,6 @@ class Parity(dg.Model, dg.Resolvable):
     rows: int = Field(default=2000, ge=1, description="Historical rows that are sent.", examples=[10000])
 
 
-# `model` is what a user calls it; Dagster's classmethod of that name stays in reach of the class.
-warnings.filterwarnings("ignore", 'Field name "model" in "Endpoint" shadows', UserWarning)
-
-
 class Endpoint(Declared):
     """A running HTTP endpoint for the champion of a model, and its record.
 
@@ -55,7 +54,9 @@ class Endpoint(Declared):
     day), `outcomes/<name>` (the same with labels), `drift/<name>` and `performance/<name>` (daily reports).
     """
 
-    model: str = Field(  # pyright: ignore[reportIncompatibleMethodOverride]  Dagster's classmethod stays: no defaultdescription="The model whose champion answers.", examples=["arrival_delay"])
+    model: str = Field(  # pyright: ignore[reportIncompatibleMethodOverride]  Dagster's classmethod of that name stays
+        description="The model whose champion answers.", examples=["arrival_delay"]
+    )
     rollout: Rollout = Field(
         default=Rollout(), description="How a release takes over.", examples=[{"strategy": "all_at_once"}]
     )

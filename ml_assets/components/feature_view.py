@@ -158,7 +158,7 @@ class FeatureView(Declared):
         return sorted(found, key=lambda table: table.partitions is None)
 
     def _aggregations(self) -> dict[str, Aggregation] | None:
-        return self.aggregations and {
+        return self.aggregations and {  # pyright: ignore[reportReturnType]  an empty one stays empty
             name: Aggregation(
                 expression=windows.expression or name,
                 functions=tuple(windows.functions),

@@ -130,10 +130,10 @@ class ReleasePolicy(dg.Model, dg.Resolvable):
 class Model(Declared):
     """A model that earns its promotion.
 
-    Makes `labels/<name>` (what happened, by day), `training_sets/<name>` (features as of each row's time, split, pinned by
-    a manifest), `models/<name>` (one MLflow run and registered version), `evaluations/<name>` (the report; its
-    checks are the gates) and `releases/<name>` (which version may serve, and why), and a sensor that weighs when to
-    train again and says why.
+    Makes `labels/<name>` (what happened, by day), `training_sets/<name>` (features as of each row's time, split,
+    pinned by a manifest), `models/<name>` (one MLflow run and registered version), `evaluations/<name>` (the report;
+    its checks are the gates) and `releases/<name>` (which version may serve, and why), and a sensor that weighs when
+    to train again and says why.
     """
 
     spine: Spine = Field(

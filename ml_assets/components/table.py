@@ -98,7 +98,7 @@ class Table(Declared):
         asset = assets.build(
             self,
             name=self.op_name("ingest"),
-            nodes=self._nodes(spec),
+            nodes=self._nodes(),
             step=catalogue.step("ingest.ingest", spec),
             version=catalogue.INGEST,
             partitions_def=partitions.of(spec),
@@ -143,7 +143,7 @@ class Table(Declared):
         except DeclarationError as error:
             raise (error if error.file else self.error(error.problem, "contract")) from error
 
-    def _nodes(self, spec: TableSpec) -> list[Node]:
+    def _nodes(self) -> list[Node]:
         policy = self.freshness_policy(self.freshness)
         raw = Node(
             "raw",

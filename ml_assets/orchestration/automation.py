@@ -16,8 +16,8 @@ def on_new_content(
     """Run a partition when the data version of something upstream changed and every blocking check there passed.
 
     `present` names assets whose partition of the same day must exist: a window reaches into days that have
-    not been delivered yet, and those must wait. A change of what `ignore` names is no reason. Conditions see edges only and can miss one (dagster#33587);
-    the reconciling schedule is the backstop.
+    not been delivered yet, and those must wait. A change of what `ignore` names is no reason. Conditions see
+    edges only and can miss one (dagster#33587); the reconciling schedule is the backstop.
     """
     changed = dg.AutomationCondition.any_deps_match(_CHANGED)
     if ignore:

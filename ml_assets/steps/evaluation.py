@@ -1,4 +1,4 @@
-"""The evaluation: how good the candidate is on the newest rows, against champion and baseline, and what the gates say."""
+"""The evaluation: how good the candidate is on the newest rows, and what the gates say."""
 
 import json
 from collections.abc import Mapping

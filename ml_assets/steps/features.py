@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
@@ -12,6 +12,7 @@ from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue
+from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
@@ -111,16 +112,10 @@ def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", e
     if not spec.daily:
         return Finding(catalogue.HINDSIGHT.name, passed=True, sentence="A static view has no later data.")
     day = (end - DAY).date().isoformat()
-    newest = rows.filter(_between(rows["partition_key"], day, day))
+    newest = among(rows, "partition_key", [day])
     proof = time_travel(con, spec.view, newest, end - DAY, end)
     sentence = f"{proof.n_rows} rows of {day} came out the same." if proof.identical else shorten(proof.differences)
     return Finding(catalogue.HINDSIGHT.name, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
-
-
-def _between(column: Any, first: str, last: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.and_(pc.greater_equal(column, first), pc.less_equal(column, last))
 
 
 def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") -> Finding:
@@ -140,19 +135,24 @@ def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") 
 def _keep_online(spec: ViewSpec, run: Run, rows: "pa.Table | None" = None) -> None:
     """Write fresh rows to the online store; a store that has lost the view gets its newest days from the lake."""
     store, view = run.online_store, spec.view
-    if rows is None and view.name in store.views():
-        return
     if rows is None:
-        newest = max(run.lake.partitions(spec.name), default="")
-        span = PartitionRange(shift(newest, -(spec.keep // DAY)), newest) if newest else None
-        rows = run.lake.dataset(spec.name, partitions=span).to_table()
+        if view.name not in store.views():
+            _keep_online(spec, run, _newest_rows(spec, run.lake))
+        return
     columns = [*view.entity, FEATURE_TIMESTAMP, *view.features()]
     if not spec.daily:
         store.write(view.name, view.entity, view.features(), rows.select(columns), keep=None)
-    for first, last in runs_of(sorted(set(rows["partition_key"].to_pylist()))) if spec.daily else []:
-        part = rows.filter(_between(rows["partition_key"], first, last)).select(columns)
+    days = sorted(set(rows["partition_key"].to_pylist())) if spec.daily else []
+    for first, last in runs_of(days):
+        part = among(rows, "partition_key", [day for day in days if first <= day <= last]).select(columns)
         span = {"first": start_of(first), "last": start_of(last) + DAY - timedelta(microseconds=1)}
         store.replace(view.name, view.entity, view.features(), part, keep=spec.keep, **span)
+
+
+def _newest_rows(spec: ViewSpec, lake: Lake) -> "pa.Table":
+    newest = max(lake.partitions(spec.name), default="")
+    span = PartitionRange(shift(newest, -(spec.keep // DAY)), newest) if newest else None
+    return lake.dataset(spec.name, partitions=span).to_table()
 
 
 def _definition(spec: ViewSpec) -> str:

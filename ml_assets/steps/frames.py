@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_assets.adapters.lake import Lake, Partitions
-from ml_assets.engine import connect
+from ml_assets.engine import connect, quote
 from ml_assets.features.join import join_as_of
 from ml_assets.serving.bundle import RequestField, ServingSchema, ViewRef
 from ml_assets.serving.request import table_columns
@@ -27,7 +27,7 @@ def spine_with_features(
 
     `join` names an Arrow-backed lake table to join by the keys; `where` filters rows by SQL over all of it.
     """
-    keys = ", ".join(spec.spine.keys)
+    keys = ", ".join(quote(key) for key in spec.spine.keys)
     with connect() as con:
         lake.register(con, "spine", spec.spine.table, partitions=partitions)
         for view in spec.views:
@@ -37,7 +37,9 @@ def spine_with_features(
             lake.register(con, "joined", join)
             more = f'JOIN (SELECT * EXCLUDE ("at", partition_key) FROM joined) USING ({keys})'
         con.execute(
-            f'CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key) FROM (SELECT *, ({spec.at}) AS "at" FROM spine) {more}'
+            f"CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key)"
+            f' FROM (SELECT *, ({spec.at}) AS "at" FROM spine)'
+            f" {more}"
             f' WHERE {where} ORDER BY "at", {keys}'
         )
         return join_as_of(con, "asked", [view.view for view in spec.views])

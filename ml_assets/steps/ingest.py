@@ -15,6 +15,7 @@ from ml_assets.engine import connect
 from ml_assets.errors import shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue
+from ml_assets.steps.arrow import among
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.pictures import profile_metadata
 from ml_assets.steps.run import Run
@@ -164,7 +165,7 @@ def _replace(spec: TableSpec, run: Run, outcome: _Outcome, good: Sequence[str]) 
         run.lake.write(spec.quarantine, _of_table(spec, refused), partitions=judged if spec.daily else None)
     if not good:
         return {}
-    valid = _of_partitions(outcome.validation.valid, good) if spec.daily else outcome.validation.valid
+    valid = among(outcome.validation.valid, "partition_key", good) if spec.daily else outcome.validation.valid
     commit = run.lake.write(spec.table, valid, partitions=good if spec.daily else None)
     produced = {}
     for partition in good:
@@ -181,13 +182,6 @@ def _replace(spec: TableSpec, run: Run, outcome: _Outcome, good: Sequence[str]) 
 
 def _of_table(spec: TableSpec, rows: "pa.Table") -> "pa.Table":
     return rows if spec.daily else rows.drop_columns(["partition_key"])
-
-
-def _of_partitions(rows: "pa.Table", partitions: Sequence[str]) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return rows.filter(pc.is_in(rows["partition_key"], pa.array(partitions, pa.string())))
 
 
 def name_of(landing: Landing, delivery: Delivery) -> str:

@@ -68,7 +68,7 @@ def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[st
 def _label(
     con: "duckdb.DuckDBPyConnection", spec: ModelSpec, run: Run, due: list[str]
 ) -> tuple["pa.Table", tuple[Finding, ...]]:
-    """The newest version of an outcome counts; a row without an outcome, or whose outcome says nothing, has no label."""
+    """The newest version of an outcome counts; a row without one, or whose outcome says nothing, has no label."""
     run.lake.register(con, "spine", spec.spine.table, partitions=due)
     ahead = PartitionRange(min(due), shift(max(due), spec.horizon_days))
     run.lake.register(con, "outcomes", spec.label_table.table, partitions=ahead)

@@ -16,7 +16,7 @@ from ml_assets.engine import connect
 from ml_assets.errors import MlAssetsError, TrainingError
 from ml_assets.features.encode import Input, encode, fit_inputs
 from ml_assets.monitoring.calibrate import calibrated
-from ml_assets.monitoring.profile import Profile, reference
+from ml_assets.monitoring.profile import Kind, Profile, reference
 from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
 from ml_assets.serving import bundle
 from ml_assets.steps import catalogue, training_set
@@ -99,7 +99,7 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     run.registry.require()
     frame = Frame.load(spec, run.lake)
     searched, fitted = _train(spec, run, frame)
-    version = _record(spec, run, frame, fitted, searched, manifest, fingerprint)
+    version = _record(spec, run, frame, (searched, fitted), manifest, fingerprint)
     metadata = {
         "version": version.version,
         "model hash": fitted.model_hash,
@@ -125,9 +125,8 @@ def _train(spec: ModelSpec, run: Run, frame: Frame) -> tuple[SearchResult, Fitte
     searching = SearchSpec(fit=base, trials=budget.trials, journal=str(journal))
 
     def report(trial: Trial) -> None:
-        run.log(
-            f"trial {trial.number + 1} of {budget.trials}: {trial.state}, log loss {trial.value:.5f} in {trial.rounds} rounds"
-        )
+        reached = f"log loss {trial.value:.5f} in {trial.rounds} rounds"
+        run.log(f"trial {trial.number + 1} of {budget.trials}: {trial.state}, {reached}")
 
     learning, tuning = frame.matrix("train"), frame.matrix("validation")
     found = search(learning, tuning, searching, seed=budget.seed, report=report)
@@ -135,8 +134,9 @@ def _train(spec: ModelSpec, run: Run, frame: Frame) -> tuple[SearchResult, Fitte
 
 
 def _record(
-    spec: ModelSpec, run: Run, frame: Frame, fitted: Fitted, found: SearchResult, manifest: Entry, fingerprint: str
+    spec: ModelSpec, run: Run, frame: Frame, trained: tuple[SearchResult, Fitted], manifest: Entry, fingerprint: str
 ) -> ModelVersion:
+    found, fitted = trained
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "bundle"
         write_bundle(place, spec, frame, fitted)
@@ -183,7 +183,7 @@ def write_bundle(place: Path, spec: ModelSpec, frame: Frame, fitted: Fitted) -> 
 
 def reference_profile(frame: Frame, scores: np.ndarray) -> Profile:
     """What inputs and score looked like in training, with the movement that is usual from day to day."""
-    kinds = {i.name: i.kind for i in frame.inputs} | {"score": "numeric"}
+    kinds: dict[str, Kind] = {**{i.name: i.kind for i in frame.inputs}, "score": "numeric"}
     values = {i.name: frame.columns[i.name] for i in frame.inputs} | {"score": scores}
     days = frame.rows["at"].to_numpy().astype("datetime64[D]").astype(str).tolist()
     rows = _as_arrow(values, None).append_column("day", [days])

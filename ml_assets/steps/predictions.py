@@ -13,6 +13,7 @@ from ml_assets.engine import connect, quote
 from ml_assets.errors import EndpointError
 from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, evaluation, release
+from ml_assets.steps.arrow import among
 from ml_assets.steps.days import shift
 from ml_assets.steps.endpoint import local
 from ml_assets.steps.frames import as_requests
@@ -113,10 +114,8 @@ def _log(spec: EndpointSpec, run: Run) -> set[tuple]:
 
 
 def _answers(spec: EndpointSpec, run: Run) -> "pa.Table":
-    import pyarrow.compute as pc
-
     rows = read(Path(local(spec, run).config.log))
-    return rows.filter(pc.and_(pc.equal(rows["purpose"], "serve"), pc.equal(rows["status"], "ok")))
+    return among(among(rows, "purpose", ["serve"]), "status", ["ok"])
 
 
 def _requests(spec: EndpointSpec, run: Run, version: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def _counts(spec: ModelSpec, lake: Lake) -> list[dict[str, Any]]:
 
 def _found(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
     counts = [c for c in _counts(spec, run.lake) if c["split"] != "gap"]
-    ordered = all(a["last"] < b["first"] for a, b in zip(counts, counts[1:], strict=False))
+    ordered = all(a["last"] < b["first"] for a, b in pairwise(counts))
     spans = "; ".join(f"{c['split']} {c['first'][:10]} to {c['last'][:10]}" for c in counts)
     single = [c["split"] for c in counts if c["positives"] in (0, c["n_rows"])]
     rates = ", ".join(f"{c['split']} {c['positives'] / c['n_rows']:.1%} of {c['n_rows']:,}" for c in counts)

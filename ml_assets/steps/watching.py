@@ -11,6 +11,7 @@ from ml_assets.monitoring.performance import Maturity, Performance, Scored, perf
 from ml_assets.monitoring.profile import Profile
 from ml_assets.records import Finding, Produced, StepResult, Url, unchanged
 from ml_assets.steps import catalogue, release, training_set
+from ml_assets.steps.arrow import as_table
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import markdown_table
 from ml_assets.steps.run import Run
@@ -144,7 +145,7 @@ def _evidently(spec: EndpointSpec, run: Run, day: str) -> str:
     current = run.lake.dataset(spec.predictions, partitions=[day]).to_table()
     profile = {column.name: column.kind for column in _columns(spec, run)}
     names = {name: kind for name, kind in profile.items() if name in current.column_names and name in reference}
-    page = html(_arrow({name: reference[name] for name in names}), current.select(list(names)), names)
+    page = html(as_table({name: reference[name] for name in names}), current.select(list(names)), names)
     path = run.settings.reports / spec.name / f"drift-{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page)
@@ -158,12 +159,6 @@ def _columns(spec: EndpointSpec, run: Run) -> Sequence[Any]:
 
 def _spread(n: int) -> list[int]:
     return list(range(0, n, max(1, n // _SAMPLE)))[:_SAMPLE]
-
-
-def _arrow(columns: Mapping[str, Any]) -> "pa.Table":
-    import pyarrow as pa
-
-    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
 
 def _scored(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Scored:

@@ -20,7 +20,7 @@ class FlightSchedules(pa.DataFrameModel):
     distance_miles: float = pa.Field(gt=0, le=6000)
     known_at: datetime = pa.Field(description="When the schedule was published.")
 
-    class Config:
+    class Config:  # pyright: ignore[reportIncompatibleVariableOverride]  as pandera documents it
         metadata = {
             "rules": {
                 "arrival_follows_departure": "scheduled_arrival_at > scheduled_departure_at",
@@ -47,7 +47,7 @@ class FlightOutcomes(pa.DataFrameModel):
     diverted: bool
     known_at: datetime = pa.Field(description="When the outcome was final and reported.")
 
-    class Config:
+    class Config:  # pyright: ignore[reportIncompatibleVariableOverride]  as pandera documents it
         metadata = {
             "rules": {
                 "arrival_follows_departure": "arrived_at > departed_at",
