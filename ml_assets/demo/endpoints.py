@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from ml_assets.adapters.deployment import EndpointConfig, EndpointStatus, LocalEndpoint
+from ml_assets.serving import bundle
 from ml_assets.serving.routing import Routing
 
 
@@ -30,3 +31,10 @@ def resume(folder: Path) -> list[EndpointStatus]:
             weights = msgspec.json.decode(routing.read_bytes(), type=Routing).weights
             resumed.append(endpoint.apply(weights))
     return resumed
+
+
+def request_fields(folder: Path) -> list[str]:
+    """The fields that a request to the endpoint in this folder has, besides `at`."""
+    weights = msgspec.json.decode((folder / "accepted.json").read_bytes(), type=Routing).weights
+    version = max(weights, key=lambda version: weights[version])
+    return [field.name for field in bundle.read(folder / "versions" / version).schema.request_fields]

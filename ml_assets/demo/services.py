@@ -5,6 +5,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import socket
 import sys
@@ -86,8 +87,10 @@ class Services:
 
     @property
     def _socket(self) -> Path:
-        # Paths of sockets are limited to 108 bytes: never below a folder that a user chose.
-        return Path(tempfile.gettempdir()) / f"ml_assets-{os.getpid()}.sock"
+        # Paths of sockets are limited to 108 bytes: never below a folder that a user chose. The same one each time,
+        # since Dagster files the ticks of a sensor under it.
+        name = hashlib.sha256(str(self.settings.home).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"ml_assets-{os.getuid()}-{name}.sock"
 
     def _workspace(self) -> Path:
         path = self.dagster_home / "workspace.yaml"
