@@ -40,14 +40,31 @@ class Place:
         return DeclarationError(problem, file=position.filename, line=position.start.line)
 
 
-class Freshness(dg.Model, dg.Resolvable):
+class Schema(dg.Model, dg.Resolvable):
+    """Base of what is written in YAML: keeps the documentation of optional fields.
+
+    Dagster 1.13 takes the description and the examples of a field with a default from its resolver alone
+    (`derive_model_type`); without one the component docs and the editor's help show nothing.
+    """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Give each optional field a resolver that says what the field says."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for field in cls.model_fields.values():
+            if not field.is_required() and not any(isinstance(each, dg.Resolver) for each in field.metadata):
+                resolver = dg.Resolver.default(description=field.description, examples=field.examples)
+                field.metadata = [*field.metadata, resolver]
+
+
+class Freshness(Schema):
     """How old an asset may get, by the wall clock since its last materialization."""
 
     fail: str = Field(description="The asset is stale from here on.", examples=["36h"])
     warn: str | None = Field(default=None, description="A first warning; shorter than `fail`.", examples=["26h"])
 
 
-class Declared(dg.Component, dg.Model, dg.Resolvable):
+class Declared(dg.Component, Schema):
     """Base of the components: name, documentation, owner, and the place of the declaration."""
 
     name: str = Field(description="Name in snake_case; the asset keys are made from it.", examples=["flight_outcomes"])

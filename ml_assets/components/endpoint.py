@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness
+from ml_assets.components.declared import Declared, Freshness, Schema
 from ml_assets.components.model import Model
 from ml_assets.components.project import Project
 from ml_assets.orchestration import assets, automation, partitions, upkeep
@@ -18,7 +18,7 @@ from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
 warnings.filterwarnings("ignore", 'Field name "model" in "Endpoint" shadows', UserWarning)
 
 
-class Rollout(dg.Model, dg.Resolvable):
+class Rollout(Schema):
     """How a new release takes over the traffic."""
 
     strategy: Literal["all_at_once"] = Field(
@@ -28,20 +28,20 @@ class Rollout(dg.Model, dg.Resolvable):
     )
 
 
-class DriftLimits(dg.Model, dg.Resolvable):
+class DriftLimits(Schema):
     """PSI of a column against training, beyond what days of the training data reach themselves."""
 
     warn: float = Field(default=0.15, gt=0, description="A warning.", examples=[0.15])
     fail: float = Field(default=0.2, gt=0, description="A failed check.", examples=[0.2])
 
 
-class PerformanceLimits(dg.Model, dg.Resolvable):
+class PerformanceLimits(Schema):
     """How much worse than at its release the model may get."""
 
     roc_auc_drop: float = Field(default=0.02, gt=0, description="In ROC AUC.", examples=[0.02])
 
 
-class Parity(dg.Model, dg.Resolvable):
+class Parity(Schema):
     """The proof before traffic."""
 
     rows: int = Field(default=2000, ge=1, description="Historical rows that are sent.", examples=[10000])

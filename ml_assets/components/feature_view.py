@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness, Level
+from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
@@ -19,7 +19,7 @@ from ml_assets.steps import catalogue
 from ml_assets.steps.specs import DAY, ViewSpec, keep_default
 
 
-class Windows(dg.Model, dg.Resolvable):
+class Windows(Schema):
     """One expression, reduced by functions over windows."""
 
     functions: Sequence[str] = Field(description="count sum mean std min max p50 p90.", examples=[["mean", "count"]])
@@ -56,7 +56,9 @@ class FeatureView(Declared):
     )
     delay: str = Field(default="0s", description="How long after its grid time a row can be served.", examples=["15m"])
     max_age: str | None = Field(default=None, description="An older row counts as missing.", examples=["2d"])
-    freshness: Freshness | None = Field(default=None, description="How old the features may get.")
+    freshness: Freshness | None = Field(
+        default=None, description="How old the features may get.", examples=[{"warn": "26h", "fail": "36h"}]
+    )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The asset with its checks and its condition."""

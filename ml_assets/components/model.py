@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness, Level
+from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.feature_view import FeatureView
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
@@ -20,7 +20,7 @@ from ml_assets.steps.specs import ModelSpec, SearchBudget
 from ml_assets.tables import expression
 
 
-class Spine(dg.Model, dg.Resolvable):
+class Spine(Schema):
     """The rows to predict for, and when."""
 
     table: str = Field(description="The table whose rows are predicted for.", examples=["flight_schedules"])
@@ -29,7 +29,7 @@ class Spine(dg.Model, dg.Resolvable):
     )
 
 
-class Label(dg.Model, dg.Resolvable):
+class Label(Schema):
     """What is predicted."""
 
     table: str = Field(description="The table that tells; it has the keys of the spine.", examples=["flight_outcomes"])
@@ -40,13 +40,13 @@ class Label(dg.Model, dg.Resolvable):
     )
 
 
-class Search(dg.Model, dg.Resolvable):
+class Search(Schema):
     """The search for parameters."""
 
     trials: int = Field(default=8, ge=1, description="Trials; bad ones are ended early.", examples=[30])
 
 
-class Train(dg.Model, dg.Resolvable):
+class Train(Schema):
     """How the model is trained."""
 
     window: str | None = Field(default=None, description="How far back rows are used; all.", examples=["180d"])
@@ -63,7 +63,7 @@ class Train(dg.Model, dg.Resolvable):
     )
 
 
-class Champion(dg.Model, dg.Resolvable):
+class Champion(Schema):
     """How the candidate must compare with the champion."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of the interval.", examples=[0.95])
@@ -72,7 +72,7 @@ class Champion(dg.Model, dg.Resolvable):
     )
 
 
-class RocAuc(dg.Model, dg.Resolvable):
+class RocAuc(Schema):
     """Gates on the ROC AUC of the test rows."""
 
     at_least: float | None = Field(default=None, ge=0.5, le=1, description="A floor.", examples=[0.7])
@@ -82,33 +82,33 @@ class RocAuc(dg.Model, dg.Resolvable):
     )
 
 
-class Slices(dg.Model, dg.Resolvable):
+class Slices(Schema):
     """Parts of the test rows that may not get worse."""
 
     columns: Sequence[str] = Field(description="Each value is a slice.", examples=[["origin", "carrier"]])
     margin: float = Field(default=0.02, ge=0, description="By how much, in ROC AUC.", examples=[0.02])
 
 
-class Gates(dg.Model, dg.Resolvable):
+class Gates(Schema):
     """What a candidate must show before it may serve; each is a blocking check."""
 
     roc_auc: RocAuc = Field(default=RocAuc(), description="On ROC AUC.", examples=[{"at_least": 0.7}])
     slices: Slices | None = Field(default=None, description="By slice.", examples=[{"columns": ["origin"]}])
 
 
-class Drift(dg.Model, dg.Resolvable):
+class Drift(Schema):
     """When drift is a reason to train."""
 
     psi: float = Field(description="PSI of an input that matters.", examples=[0.2])
 
 
-class Drop(dg.Model, dg.Resolvable):
+class Drop(Schema):
     """When performance is a reason to train."""
 
     roc_auc_drop: float = Field(description="Below the released ROC AUC.", examples=[0.02])
 
 
-class Retrain(dg.Model, dg.Resolvable):
+class Retrain(Schema):
     """What is a reason to train again; judged on the clock of the data."""
 
     schedule: str | None = Field(default=None, description="Cron, UTC.", examples=["0 4 * * 1"])
@@ -119,7 +119,7 @@ class Retrain(dg.Model, dg.Resolvable):
     cooldown: str = Field(default="1d", description="Between two trainings at least.", examples=["6d"])
 
 
-class ReleasePolicy(dg.Model, dg.Resolvable):
+class ReleasePolicy(Schema):
     """Who must agree to a release."""
 
     sign_offs: Sequence[str] = Field(

@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness, Level
+from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
 from ml_assets.engine import quote
 from ml_assets.errors import DeclarationError, shorten
@@ -24,7 +24,7 @@ from ml_assets.tables.schema import Column
 CHECKS = (catalogue.READABLE, catalogue.NOT_EMPTY, catalogue.FEW_INVALID, catalogue.RECONCILED)
 
 
-class Source(dg.Model, dg.Resolvable):
+class Source(Schema):
     """Where the rows come from."""
 
     files: str = Field(
@@ -34,7 +34,7 @@ class Source(dg.Model, dg.Resolvable):
     )
 
 
-class Partitions(dg.Model, dg.Resolvable):
+class Partitions(Schema):
     """How the table is cut."""
 
     column: str = Field(description="The time that says which day a row belongs to.", examples=["known_at"])
@@ -45,7 +45,7 @@ class Partitions(dg.Model, dg.Resolvable):
     grain: Literal["daily"] = Field(default="daily", description="UTC days.", examples=["daily"])
 
 
-class InvalidRows(dg.Model, dg.Resolvable):
+class InvalidRows(Schema):
     """What happens to rows that break the contract."""
 
     action: Literal["quarantine"] = Field(

@@ -60,7 +60,8 @@ class Node:
             automation_condition=self.automation,
             owners=list(owner.owners),
             tags={"ml_assets/layer": self.layer, **self.tags},
-            kinds=set(self.kinds),
+            # A node of the UI's graph shows the last part of its key only: its layer is read from the kinds.
+            kinds={self.layer, *self.kinds},
             partitions_def=partitions_def,
         )
 
