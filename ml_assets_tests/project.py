@@ -127,12 +127,12 @@ class Project:
         """Write a file beside the YAML."""
         path = (self.defs_folder / name).resolve()
         path.write_text(text)
+        self.__dict__.pop("defs", None)
         return path
 
     def declare(self, *documents: str) -> Path:
         """Write the YAML anew, one document for each component."""
         text = "---\n".join(textwrap.dedent(document) for document in documents)
-        self.__dict__.pop("defs", None)
         return self.write("defs.yaml", text.replace("PACKAGE", self.package))
 
     def load(self) -> dg.Definitions:
