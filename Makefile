@@ -36,7 +36,7 @@ check: $(INSTALLED) ## Check style, types, import contracts and definitions
 	dagster definitions validate -w workspace.yaml
 
 bench: $(INSTALLED) ## Run the benchmarks
-	@for file in benchmarks/*.py; do [ -e "$$file" ] || continue; echo "$$file"; python "$$file" || exit 1; done
+	python -W ignore -m benchmarks
 
 clean: ## Remove what was computed, built and cached; the environment stays
 	@if [ -x $(BIN)/ml-assets ] && [ -d var ]; then $(BIN)/ml-assets endpoint stop; fi

@@ -1,0 +1,1 @@
+"""Costs as ratios; run with `make bench`."""
