@@ -257,16 +257,23 @@ class LocalEndpoint:
 
 
 def predict(
-    url: str, instances: Sequence[Mapping], *, version: str | None = None, check: bool = False, rows_per_call: int = 500
+    url: str,
+    instances: Sequence[Mapping],
+    *,
+    version: str | None = None,
+    check: bool = False,
+    request_id: str | None = None,
+    rows_per_call: int = 500,
 ) -> list[dict]:
     """Score instances at an endpoint, in order: `prediction_id`, `score`, `feature_ages`, `version`, `generation`.
 
-    `version` pins one; `check` marks the requests as our own tests in the prediction log. Raises EndpointError.
+    `version` pins one; `check` marks the requests as our own tests in the prediction log, `request_id` names them there. Raises EndpointError.
     """
     import httpx
 
     path = f"/versions/{version}/predict" if version else "/predict"
     headers = {"x-request-purpose": "check"} if check else {}
+    headers |= {"x-request-id": request_id} if request_id else {}
     answers, secure = [], url.startswith("https")  # to load certificates takes longer than a plain call
     with httpx.Client(base_url=url, timeout=30.0, headers=headers, trust_env=False, verify=secure) as client:
         for first in range(0, len(instances), rows_per_call):

@@ -17,7 +17,7 @@ Pending = Callable[[Run], Mapping[str, str]]
 
 
 def log_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
-    """Requests the days about which the endpoint was asked since the last look."""
+    """Requests the days about which clients asked since the last look; what the graph asked itself it has kept."""
     key = dg.AssetKey(["predictions", spec.name])
 
     @dg.sensor(
@@ -41,7 +41,7 @@ def log_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
 
 
 def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
-    """Requests the endpoint again when its server is down or serves something else than was released."""
+    """Requests the endpoint again when its server has died."""
     key = dg.AssetKey(["endpoints", spec.name])
 
     @dg.sensor(
@@ -59,9 +59,11 @@ def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         status = endpoint.local(spec, run).status()
         if released is None:
             return dg.SkipReason("Nothing is released yet.")
-        if status.generation is None and status.pid is not None:
+        if not status.alive and status.pid is not None:
             return dg.RunRequest(run_key=f"{spec.name}:down:{status.pid}", asset_selection=[key])
-        return dg.SkipReason(f"Serves {dict(status.weights)} at {status.url}." if status.alive else "Not started yet.")
+        if status.generation is None:
+            return dg.SkipReason("It starts." if status.alive else "It was never started.")
+        return dg.SkipReason(f"Serves {dict(status.weights)} at {status.url}.")
 
     return tick
 

@@ -23,6 +23,7 @@ from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec
 from ml_assets.training import fit
 
+BY_THE_GRAPH = "ml_assets"  # the request id of questions that predictions/<name> asks itself
 _DAYS = 10
 
 
@@ -82,12 +83,14 @@ def days_asked(lines: bytes) -> set[str]:
     found = set()
     for line in lines.split(b"\n")[:-1]:
         record = msgspec.json.decode(line, type=_Asked)
-        if record.at and record.purpose == "serve" and record.status == "ok":
+        asked_by_client = record.purpose == "serve" and record.request_id != BY_THE_GRAPH
+        if record.at and record.status == "ok" and asked_by_client:
             found.add(record.at.date().isoformat())
     return found
 
 
 class _Asked(msgspec.Struct):
+    request_id: str
     at: datetime | None
     purpose: str
     status: str

@@ -15,7 +15,7 @@ from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, evaluation, release
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import shift
-from ml_assets.steps.endpoint import local
+from ml_assets.steps.endpoint import BY_THE_GRAPH, local
 from ml_assets.steps.frames import as_requests
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
@@ -46,7 +46,7 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     if missing:
         url = local(spec, run).status().url
         run.log(f"{spec.predictions}: asking {url} about {len(missing):,} rows of {due[0]} to {due[-1]}")
-        predict(url or "", _requests(spec, run, released.version, missing))
+        predict(url or "", _requests(spec, run, released.version, missing), request_id=BY_THE_GRAPH)
     result = _keep(spec, run, released.version, asked)
     for day, produced in result.produced.items():
         memo.write(day, _state(spec, run, day), produced.data_version, produced.metadata)
