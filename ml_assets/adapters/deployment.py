@@ -267,7 +267,8 @@ def predict(
 ) -> list[dict]:
     """Score instances at an endpoint, in order: `prediction_id`, `score`, `feature_ages`, `version`, `generation`.
 
-    `version` pins one; `check` marks the requests as our own tests in the prediction log, `request_id` names them there. Raises EndpointError.
+    `version` pins one; `check` marks the requests as our own tests in the prediction log, `request_id` names them
+    there. Raises EndpointError.
     """
     import httpx
 

@@ -15,7 +15,7 @@ from ml_assets.evaluation.evaluate import Evaluation, EvaluationData, evaluate
 from ml_assets.evaluation.gates import Gate, judge
 from ml_assets.evaluation.report import ReportContext, html, summary
 from ml_assets.features.encode import encode
-from ml_assets.records import Finding, Produced, StepResult, Url
+from ml_assets.records import Finding, Produced, StepResult
 from ml_assets.serving import bundle
 from ml_assets.steps import catalogue, training_set
 from ml_assets.steps.memo import Memo
@@ -59,10 +59,10 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     judged = Judged(version.version, rival.version if rival else None, evaluate(data))
     commit = run.lake.write(spec.evaluation, rows)
     _keep(spec, run, judged)
-    address = _report(spec, run, version, judged)
+    page = _report(spec, run, version, judged)
     metadata = _numbers(judged) | {"n_rows": judged.evaluation.n_rows, "version": version.version}
     memo.write("", inputs, commit.content[""].hash, metadata)
-    shown = {**metadata, "report": Url(address), "gates": _table(judged, spec), **_plots(judged.evaluation)}
+    shown = {**metadata, "report": page, "gates": _table(judged, spec), **_plots(judged.evaluation)}
     return {spec.evaluation: StepResult({"": Produced(commit.content[""].hash, shown)}, _findings(judged, spec))}
 
 
@@ -147,7 +147,7 @@ def _place(spec: ModelSpec, version: str) -> str:
     return f"evaluations/{spec.name}/{version}.json"
 
 
-def _report(spec: ModelSpec, run: Run, version: ModelVersion, judged: Judged) -> str:
+def _report(spec: ModelSpec, run: Run, version: ModelVersion, judged: Judged) -> Path:
     importance = json.loads(run.lake.get_object(f"importance/{spec.name}/{version.version}.json"))
     context = ReportContext(
         model=spec.name,
@@ -164,7 +164,7 @@ def _report(spec: ModelSpec, run: Run, version: ModelVersion, judged: Judged) ->
     path.write_bytes(page)
     run.registry.attach(version, metrics=_numbers(judged), artifacts={"report.html": page})
     run.log(summary(judged.evaluation, context))
-    return path.as_uri()
+    return path
 
 
 def _numbers(judged: Judged) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.engine import connect
@@ -9,7 +10,7 @@ from ml_assets.monitoring.drift import ColumnDrift, Thresholds, drift, worst
 from ml_assets.monitoring.evidently_report import html
 from ml_assets.monitoring.performance import Maturity, Performance, Scored, performance, recent
 from ml_assets.monitoring.profile import Profile
-from ml_assets.records import Finding, Produced, StepResult, Url, unchanged
+from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, release, training_set
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.memo import Memo
@@ -43,7 +44,7 @@ def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
         memo.write(day, inputs[day], commit.content[day].hash, metadata)
         produced[day] = Produced(commit.content[day].hash, metadata)
     newest = due[-1]
-    shown = {"drift": _drift_table(drifts[newest]), "evidently report": Url(_evidently(spec, run, newest))}
+    shown = {"drift": _drift_table(drifts[newest]), "evidently report": _evidently(spec, run, newest)}
     produced[newest] = Produced(produced[newest].data_version, {**produced[newest].metadata, **shown})
     return {spec.drift: StepResult(produced, (_steady(newest, drifts[newest]),))}
 
@@ -138,7 +139,7 @@ def _steady(day: str, columns: Sequence[ColumnDrift]) -> Finding:
     )
 
 
-def _evidently(spec: EndpointSpec, run: Run, day: str) -> str:
+def _evidently(spec: EndpointSpec, run: Run, day: str) -> Path:
     """Evidently's own page on a sample, beside our numbers: alone it does not see a null rate that moves."""
     rows = run.lake.dataset(spec.model.training_set).to_table()
     reference, _ = training_set.columns_of(spec.model, rows.take(_spread(rows.num_rows)))
@@ -149,7 +150,7 @@ def _evidently(spec: EndpointSpec, run: Run, day: str) -> str:
     path = run.settings.reports / spec.name / f"drift-{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page)
-    return path.as_uri()
+    return path
 
 
 def _columns(spec: EndpointSpec, run: Run) -> Sequence[Any]:
