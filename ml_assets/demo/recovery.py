@@ -9,8 +9,6 @@ def close_left_runs(dagster_home: Path) -> int:
 
     Call it before the daemon starts: then no run can be alive.
     """
-    if not (dagster_home / "storage").exists():
-        return 0
     import dagster as dg
 
     os.environ["DAGSTER_HOME"] = str(dagster_home)

@@ -15,7 +15,7 @@ from ml_assets.errors import DeclarationError, shorten
 if TYPE_CHECKING:
     import dagster as dg
 
-_PLACE = re.compile(r"`(?P<path>.+) at (?P<file>.+):(?P<line>\d+)`")  # how Dagster names a field of a YAML file
+_PLACE = re.compile(r"`?(?P<path>.+) at (?P<file>.+):(?P<line>\d+)`?$")  # how Dagster names a field of a YAML file
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Tests of the demonstration and of the processes it starts."""

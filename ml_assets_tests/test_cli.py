@@ -1,0 +1,173 @@
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the real command in a folder and home of its own, on a wide terminal without colours."""
+
+    def command(*arguments, **environment):
+        wide = {"ML_ASSETS_HOME": str(tmp_path / "var"), "COLUMNS": "160", "NO_COLOR": "1"}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ML_ASSETS_")}
+        return subprocess.run(
+            [ML_ASSETS, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=inherited | wide | environment,
+            timeout=120,
+        )
+
+    return command
+
+
+def test_help_teaches_the_first_steps_and_every_command(run):
+    ran = run("--help")
+    assert ran.returncode == 0
+    for word in ("demo", "dev", "feed", "endpoint", "check", "ml-assets feed flights --until", "ML_ASSETS_HOME"):
+        assert word in ran.stdout
+
+
+def test_help_takes_less_than_half_a_second_of_cpu(run):
+    run("--help")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
+
+
+def test_the_version_is_that_of_the_package(run):
+    from importlib.metadata import version
+
+    assert run("--version").stdout == f"ml_assets {version('ml_assets')}\n"
+
+
+def test_a_feed_says_what_landed_and_a_repeated_one_that_nothing_is_new(run, tmp_path):
+    first = run("feed", "flights", "--until", "2013-01-02")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("Landed 9 files")
+    assert "flight_outcomes 2, flight_schedules 3, weather 2" in first.stdout
+    landed = {path: path.stat().st_mtime_ns for path in (tmp_path / "var" / "landing").rglob("*.parquet")}
+    assert len(landed) == 9
+    assert run("feed", "flights", "--until", "2013-01-02").stdout.startswith("Nothing new")
+    assert {path: path.stat().st_mtime_ns for path in landed} == landed
+
+
+def test_a_feed_of_hours_lands_in_the_folder_that_it_is_told(run, tmp_path):
+    ran = run(
+        "feed", "flights", "--from", "2013-01-05", "--until", "2013-01-05", "--grain", "hour", "--to", "elsewhere"
+    )
+    assert ran.returncode == 0, ran.stderr
+    names = {path.name for path in (tmp_path / "elsewhere" / "flight_outcomes").iterdir()}
+    assert "2013-01-05T14.parquet" in names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--until", "2012-01-01"), "choose days from 2013-01-01"),
+        (("--until", "2013-01-02", "--to", "s3://bucket/place"), "is not on this machine"),
+    ],
+)
+def test_what_a_user_can_correct_is_said_without_a_traceback(run, arguments, said):
+    ran = run("feed", "flights", *arguments)
+    assert ran.returncode == 1
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_a_date_that_is_none_is_refused_with_its_format(run):
+    ran = run("feed", "flights", "--until", "yesterday")
+    assert ran.returncode == 2
+    assert "%Y-%m-%d" in ran.stderr
+
+
+def test_without_endpoints_status_says_so_and_an_unknown_name_is_an_error(run):
+    assert "No endpoint has been started here yet." in run("endpoint", "status").stdout
+    ran = run("endpoint", "stop", "delay")
+    assert (ran.returncode, ran.stderr) == (1, "There is no endpoint 'delay' here, but: none.\n")
+
+
+class TestCheck:
+    """`ml-assets check` on a small project of a user."""
+
+    @pytest.fixture
+    def write(self, tmp_path):
+        (tmp_path / "pyproject.toml").write_text('[tool.dg.project]\nroot_module = "shop"\n')
+        folder = tmp_path / "shop" / "defs" / "orders"
+        folder.mkdir(parents=True)
+        for place in (folder, folder.parent, folder.parent.parent):
+            (place / "__init__.py").touch()
+        (tmp_path / "shop" / "definitions.py").write_text(DEFINITIONS)
+        (folder / "contracts.py").write_text(CONTRACTS)
+        return (folder / "defs.yaml").write_text
+
+    def test_definitions_that_load_are_counted(self, run, write):
+        write(ORDERS)
+        ran = run("check")
+        assert (ran.returncode, ran.stdout) == (0, "shop.definitions loads: 2 assets, 5 checks, 2 sensors.\n"), (
+            ran.stderr
+        )
+
+    @pytest.mark.parametrize(
+        ("wrong", "line", "said"),
+        [
+            ("keys: [order]", 6, "the contract has no column 'order'"),
+            ("keyz: [order_id]", 6, "Extra inputs are not permitted"),
+            ("keys: [order_id", 7, "expected ',' or ']'"),
+        ],
+    )
+    def test_a_mistake_is_told_with_file_and_line(self, run, write, tmp_path, wrong, line, said):
+        write(ORDERS.replace("keys: [order_id]", wrong))
+        ran = run("check")
+        assert ran.returncode == 1
+        assert "Traceback" not in ran.stderr
+        found = [each for each in ran.stderr.splitlines() if said in each]
+        assert found, ran.stderr
+        place = f"{tmp_path}/shop/defs/orders/defs.yaml:"
+        assert found[0].startswith(place)
+        assert abs(int(found[0].removeprefix(place).partition(":")[0]) - line) <= 1
+
+    def test_a_module_that_does_not_import_is_told_with_its_line(self, run, write, tmp_path):
+        write(ORDERS)
+        (tmp_path / "shop" / "definitions.py").write_text("import dagster as dg\nimport no_such_module\n")
+        ran = run("check")
+        assert ran.returncode == 1
+        assert f"{tmp_path}/shop/definitions.py:2: ModuleNotFoundError" in ran.stderr
+
+
+DEFINITIONS = """\
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs():
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+CONTRACTS = """\
+import pandera.pandas as pa
+
+
+class Orders(pa.DataFrameModel):
+    order_id: str
+    amount: float
+"""
+ORDERS = """\
+type: ml_assets.components.Table
+attributes:
+  name: orders
+  source: {files: "orders/*.csv"}
+  contract: shop.defs.orders.contracts.Orders
+  keys: [order_id]
+  known_at: "TIMESTAMPTZ '2020-01-01 00:00:00+00'"
+"""
