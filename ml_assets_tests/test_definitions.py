@@ -70,7 +70,7 @@ def test_loading_the_definitions_opens_nothing(tmp_path):
 def test_loading_costs_at_most_half_as_much_again_as_dagster_alone():
     """The best of several counts, since other processes only ever add; a few more where the first do not do."""
     alone, ours = [], []
-    for _ in range(4):
+    for _ in range(3):
         for _ in range(3):
             alone.append(cpu_seconds(ALONE))
             ours.append(cpu_seconds(OURS))
@@ -90,8 +90,8 @@ class TestEveryAsset:
         assert node.description
         assert node.group_name == "flights"
         assert node.owners
-        assert node.kinds
-        assert len(node.kinds) <= 3
+        assert node.key.path[0] in node.kinds
+        assert 1 <= len(node.kinds - {node.key.path[0]}) <= 3
 
     def test_it_is_checked_by_sentences_with_a_meaning(self, node):
         checks = [graph().resolve_asset_graph().get(key) for key in node.check_keys]
