@@ -1,5 +1,7 @@
 """Fixtures that several folders share."""
 
+import os
+
 import pytest
 
 
@@ -11,3 +13,36 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("ML_ASSETS_HOME", str(tmp_path / "var"))
     monkeypatch.syspath_prepend(tmp_path / "code")
     return Project(tmp_path / "code")
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory, worker_home):
+    """Real flights through the whole chain, built once for all workers; to be left as it is."""
+    import fcntl
+
+    from ml_assets_tests import flights
+
+    home = worker_home / "grown"
+    with (worker_home / "grown.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (worker_home / "grown.done").exists():
+            flights.build(home)
+            (worker_home / "grown.done").touch()
+    return flights.World(home, flights.quick())
+
+
+@pytest.fixture(scope="session")
+def worker_home(tmp_path_factory):
+    """A folder that the workers of one session of pytest share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+
+
+@pytest.fixture
+def world(grown, tmp_path):
+    """A copy of the grown world for one test, without a server; one that the test starts is ended."""
+    from ml_assets_tests import flights
+
+    home = flights.copied(grown.home, tmp_path / "home")
+    with flights.ended(flights.World(home, grown.spec)) as own:
+        yield own
