@@ -55,12 +55,11 @@ def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         from ml_assets.steps import endpoint, release
 
         run = platform.look()
-        released = release.latest(spec.model, run.lake)
-        status = endpoint.local(spec, run).status()
-        if released is None:
+        if release.latest(spec.model, run.lake) is None:
             return dg.SkipReason("Nothing is released yet.")
-        if not status.alive and status.pid is not None:
-            return dg.RunRequest(run_key=f"{spec.name}:down:{status.pid}", asset_selection=[key])
+        if gone := endpoint.gone(spec, run):
+            return dg.RunRequest(run_key=f"{spec.name}:down:{gone}", asset_selection=[key])
+        status = endpoint.local(spec, run).status()
         if status.generation is None:
             return dg.SkipReason("It starts." if status.alive else "It was never started.")
         return dg.SkipReason(f"Serves {dict(status.weights)} at {status.url}.")

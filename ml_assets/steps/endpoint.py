@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ml_assets.adapters.deployment import EndpointStatus, LocalEndpoint, predict
+from ml_assets.adapters.deployment import EndpointStatus, LocalEndpoint, ServerRecord, is_held, predict
 from ml_assets.adapters.lake import PartitionRange
 from ml_assets.errors import EndpointError
 from ml_assets.features.encode import encode
@@ -28,7 +28,10 @@ _DAYS = 10
 
 
 def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
-    """Start or update the server; a version that answers otherwise than offline gets no traffic."""
+    """Start or update the server; a version that answers otherwise than offline takes no traffic from another.
+
+    The first version of all has no other to leave the traffic to: it serves, and its check says what is wrong.
+    """
     released = release.latest(spec.model, run.lake)
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet. Materialize {spec.model.release} first.")
@@ -64,18 +67,34 @@ def local(spec: EndpointSpec, run: Run) -> LocalEndpoint:
     return LocalEndpoint(run.settings.endpoints / spec.name, name=spec.name, online_store=run.settings.online_store)
 
 
+def gone(spec: EndpointSpec, run: Run) -> str | None:
+    """The server that ran last, by its instance, when it is not alive any more."""
+    folder = local(spec, run).folder
+    record = ServerRecord.read(folder)
+    return record.instance if record and not is_held(folder / "server.lock") else None
+
+
 def unread(spec: EndpointSpec, run: Run, seen: Mapping[str, int]) -> tuple[dict[str, int], dict[str, str]]:
-    """Sizes of the log's segments, and the days asked about in those that grew, by a digest of these sizes."""
+    """Sizes of the log's segments, and the days asked about in what they grew by, by a digest of these sizes."""
     folder = Path(local(spec, run).config.log)
     paths = sorted(folder.glob("*.jsonl*")) if folder.is_dir() else []
-    sizes = {path.name.removesuffix(".open"): path.stat().st_size for path in paths}
-    grown = {name for name, size in sizes.items() if seen.get(name) != size}
+    sizes: dict[str, int] = {}
     days: set[str] = set()
     for path in paths:
-        if path.name.removesuffix(".open") in grown:
-            days |= days_asked(path.read_bytes())
-    content = digest({name: sizes[name] for name in sorted(grown)})
+        name = path.name.removesuffix(".open")
+        lines = _complete_lines(path if path.exists() else path.with_name(name), seen.get(name, 0))
+        sizes[name] = seen.get(name, 0) + len(lines)
+        days |= days_asked(lines)
+    content = digest({name: size for name, size in sizes.items() if size != seen.get(name, 0)})
     return sizes, dict.fromkeys(sorted(days), content)
+
+
+def _complete_lines(path: Path, first: int) -> bytes:
+    """What a segment holds from a byte on, without a line that is being written."""
+    with path.open("rb") as segment:
+        segment.seek(first)
+        content = segment.read()
+    return content[: content.rfind(b"\n") + 1]
 
 
 def days_asked(lines: bytes) -> set[str]:
@@ -99,7 +118,7 @@ class _Asked(msgspec.Struct):
 def _refused(
     spec: EndpointSpec, status: EndpointStatus, released: Release, parity: Finding
 ) -> Mapping[str, StepResult]:
-    return {spec.endpoint: StepResult({}, (_serving(status, released), parity))}
+    return {spec.endpoint: StepResult({}, (parity, _serving(status, released)))}
 
 
 def _serving(status: EndpointStatus, released: Release) -> Finding:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ml_assets.steps.frames import as_requests
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
+from ml_assets.tables.outline import outline
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,13 +32,14 @@ _ENOUGH = 0.9
 def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Ask the endpoint about every row of the spine that is due and was not asked yet; keep the log by day.
 
-    Days before the champion's test rows hold what it learnt from and are not asked about.
+    Days before the champion's test rows hold what it learnt from and are not asked about; a day whose features
+    are not computed waits, since a row is asked about once and would keep an answer from stale features.
     """
     released = release.latest(spec.model, run.lake)
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
     first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
-    due = sorted(p for p in run.partitions if p >= first)
+    due = sorted(p for p in run.partitions if p >= first and _has_features(spec, run, p))
     memo = Memo(run.lake, spec.predictions, version=catalogue.PREDICTIONS, config=None)
     if reused := _already(spec, run, memo, due):
         return {spec.predictions: reused}
@@ -90,6 +93,11 @@ def _state(spec: EndpointSpec, run: Run, day: str) -> dict[str, str]:
     return {spec.model.spine.table: digest({d: c.hash for d, c in spine.items()}), "log": digest(sizes)}
 
 
+def _has_features(spec: EndpointSpec, run: Run, day: str) -> bool:
+    daily = [view.name for view in spec.model.views if view.daily]
+    return all(run.lake.exists(name) and day in run.lake.partitions(name) for name in daily)
+
+
 def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str]) -> list[dict[str, Any]]:
     model = spec.model
     with connect() as con:
@@ -105,7 +113,19 @@ def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str]) -> list[dict[st
 
 
 def _key(spec: EndpointSpec, row: Mapping[str, Any]) -> tuple:
-    return tuple(row[key] for key in spec.model.spine.keys)
+    kinds = _key_kinds(spec.model.spine.contract, spec.model.spine.keys)
+    return tuple(_typed(row.get(name), kind) for name, kind in kinds.items())
+
+
+@cache
+def _key_kinds(contract: str, keys: tuple[str, ...]) -> dict[str, str]:
+    kinds = {column.name: column.type for column in outline(contract)}
+    return {key: kinds[key] for key in keys}
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """A value of a request, where instants are text."""
+    return datetime.fromisoformat(value) if kind == "TIMESTAMPTZ" and isinstance(value, str) else value
 
 
 def _log(spec: EndpointSpec, run: Run) -> set[tuple]:
@@ -134,7 +154,7 @@ def _keep(spec: EndpointSpec, run: Run, version: str, asked: list[dict[str, Any]
         listed = ", ".join(f"'{day}'" for day in days)
         chosen = con.sql(f"SELECT * FROM rows WHERE partition_key IN ({listed})").to_arrow_table()
     commit = run.lake.write(spec.predictions, chosen, partitions=days)
-    answered = {tuple(row.values()) for row in chosen.select(list(spec.model.spine.keys)).to_pylist()}
+    answered = {_key(spec, row) for row in chosen.select(list(spec.model.spine.keys)).to_pylist()}
     missing = sum(_key(spec, row) not in answered for row in asked)
     produced = {
         day: Produced(
@@ -154,15 +174,23 @@ def _by_day(spec: EndpointSpec, run: Run, version: str) -> "pa.Table":
 
     inputs = evaluation.fetch(spec.model, run, version).schema.inputs
     rows = _answers(spec, run)
-    requests = [json.loads(text) for text in rows["request"].to_pylist()]
+    found = [_key(spec, json.loads(text)) for text in rows["request"].to_pylist()]
     days = [at.date().isoformat() for at in rows["at"].to_pylist()]
-    keys = {key: pa.array([r.get(key) for r in requests], pa.string()) for key in spec.model.spine.keys}
+    kinds = _key_kinds(spec.model.spine.contract, spec.model.spine.keys)
+    keys = {key: pa.array([k[n] for k in found], _arrow(kind)) for n, (key, kind) in enumerate(kinds.items())}
     wide = expand(rows.drop_columns(["status", "reason", "purpose", "feature_ages"]), inputs)
     clashing = [name for name in keys if name in wide.column_names]
     wide = wide.drop_columns(clashing) if clashing else wide
     for name, values in {**keys, "partition_key": pa.array(days, pa.string())}.items():
         wide = wide.append_column(name, values)
     return wide
+
+
+def _arrow(kind: str) -> "pa.DataType":
+    import pyarrow as pa
+
+    kinds = {"BIGINT": pa.int64(), "DOUBLE": pa.float64(), "BOOLEAN": pa.bool_()}
+    return pa.timestamp("us", "UTC") if kind == "TIMESTAMPTZ" else kinds.get(kind, pa.string())
 
 
 def _outcome_inputs(spec: EndpointSpec, run: Run) -> dict[str, dict[str, str]]:
