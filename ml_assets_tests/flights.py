@@ -1,5 +1,6 @@
 """Fifteen days of real flights through the whole chain, with settings that make it quick: for tests of the steps."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,6 +81,7 @@ class World:
 
     home: Path
     spec: ModelSpec
+    mlflow_uri: str = ""
 
     @property
     def endpoint(self) -> EndpointSpec:
@@ -99,7 +101,7 @@ class World:
             home=home,
             landing_uri=str(home / "landing"),
             lake_uri=str(home / "lake"),
-            mlflow_uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+            mlflow_uri=self.mlflow_uri or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
             online_store=home / "online" / "features.db",
             endpoints=home / "endpoints",
             reports=home / "reports",
@@ -193,6 +195,15 @@ def build(home: Path) -> None:
     world.serve()
     world.watch()
     world.server().stop()
+
+
+def release_copy(world: World, version: str = "2") -> None:
+    """Release the version that stands under another number, as if it had been trained and judged again."""
+    shutil.copytree(world.home / "bundles" / NAME / "1", world.home / "bundles" / NAME / version)
+    place = world.home / "lake" / "objects" / "releases" / f"{NAME}.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"version": version, "previous": "1"}))
+    references = world.home / "lake" / "objects" / "references" / NAME
+    shutil.copy(references / "1.json", references / f"{version}.json")
 
 
 def copied(home: Path, into: Path, *, leave: Sequence[str] = ()) -> Path:

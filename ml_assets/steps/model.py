@@ -145,7 +145,7 @@ def _record(
         candidate = Candidate(
             name=spec.name,
             fingerprint=fingerprint,
-            run_key=f"{run.run_id}/{spec.model}",
+            run_key=f"{run.run_id}/{spec.model}/{fingerprint}",
             model_text=fitted.model_text,
             model_hash=fitted.model_hash,
             example=example,

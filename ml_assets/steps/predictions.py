@@ -39,7 +39,7 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
     first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
-    due = sorted(p for p in run.partitions if p >= first and _has_features(spec, run, p))
+    due = sorted(_with_features(spec, run, [p for p in run.partitions if p >= first]))
     memo = Memo(run.lake, spec.predictions, version=catalogue.PREDICTIONS, config=None)
     if reused := _already(spec, run, memo, due):
         return {spec.predictions: reused}
@@ -93,9 +93,10 @@ def _state(spec: EndpointSpec, run: Run, day: str) -> dict[str, str]:
     return {spec.model.spine.table: digest({d: c.hash for d, c in spine.items()}), "log": digest(sizes)}
 
 
-def _has_features(spec: EndpointSpec, run: Run, day: str) -> bool:
-    daily = [view.name for view in spec.model.views if view.daily]
-    return all(run.lake.exists(name) and day in run.lake.partitions(name) for name in daily)
+def _with_features(spec: EndpointSpec, run: Run, days: Sequence[str]) -> set[str]:
+    names = [view.name for view in spec.model.views if view.daily] if days else []
+    computed = [set(run.lake.partitions(name)) if run.lake.exists(name) else set() for name in names]
+    return set(days).intersection(*computed)
 
 
 def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str]) -> list[dict[str, Any]]:
