@@ -11,7 +11,7 @@ from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
 from ml_assets.features.check import output_columns
 from ml_assets.features.statements import require_one_select, scratch
-from ml_assets.features.view import Aggregation
+from ml_assets.features.view import Aggregation, window_name
 from ml_assets.features.view import FeatureView as View
 from ml_assets.orchestration import assets, automation, partitions
 from ml_assets.orchestration.assets import Node
@@ -122,7 +122,19 @@ class FeatureView(Declared):
             found = output_columns(view, {t.name: t.columns() for t in self._tables(project)})
         except DeclarationError as error:
             raise self._located(error) from error
-        return [_Column(name, kind) for name, kind in found]
+        said = self._said(view)
+        return [_Column(name, kind, said.get(name)) for name, kind in found]
+
+    def _said(self, view: View) -> dict[str, str]:
+        """What the columns hold, as far as the declaration says it: `mean of delay over 6h`."""
+        said = dict.fromkeys(view.entity, "What the features are about.")
+        said["feature_timestamp"] = "The moment that it describes; made only from what was known by then."
+        for name, part in (view.aggregations or {}).items():
+            counted = f" where {part.where}" if part.where else ""
+            pairs = [(function, window) for window in part.windows for function in part.functions]
+            for feature, (function, window) in zip(part.features(name), pairs, strict=True):
+                said[feature] = f"{function} of {part.expression} over {window_name(window)}{counted}"
+        return said
 
     def _located(self, error: DeclarationError) -> DeclarationError:
         problem = error.problem.removeprefix(f"Feature view '{self.name}' ")
@@ -172,8 +184,8 @@ class FeatureView(Declared):
 
 
 class _Column:
-    def __init__(self, name: str, kind: str) -> None:
-        self.name, self.type = name, kind
+    def __init__(self, name: str, kind: str, description: str | None) -> None:
+        self.name, self.type, self.description = name, kind, description
 
 
 def _dep(spec: ViewSpec, table: str, daily: bool) -> dg.AssetDep | dg.AssetKey:

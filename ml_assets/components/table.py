@@ -28,8 +28,9 @@ class Source(Schema):
     """Where the rows come from."""
 
     files: str = Field(
-        description="Pattern of the delivered files, local or s3://; relative to ML_ASSETS_LANDING_URI. Parquet, CSV"
-        " or JSON lines. For daily partitions the file name holds the day: 2013-01-05.parquet, 2013-01-05T14.parquet.",
+        description="Pattern of the delivered files, local or s3://; relative to ML_ASSETS_LANDING_URI (default"
+        " var/landing). Files of the project itself: {{ context.project_root }}/data/customers.csv. Parquet, CSV or"
+        " JSON lines. For daily partitions the file name holds the day: 2013-01-05.parquet, 2013-01-05T14.parquet.",
         examples=["flight_outcomes/*.parquet"],
     )
 

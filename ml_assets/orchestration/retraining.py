@@ -28,7 +28,7 @@ def retrain_sensor(spec: ModelSpec, endpoints: Sequence[EndpointSpec]) -> dg.Sen
         target=dg.AssetSelection.assets(*keys),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=TICK_SECONDS,
-        description=f"Weighs new rows, drift, performance, schedule and staleness of `{spec.name}`, and says why.",
+        description=f"Weighs new rows, drift, performance, schedule and staleness of {spec.name}, and says why.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         from ml_assets.steps import retrain

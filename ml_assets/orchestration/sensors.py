@@ -32,7 +32,7 @@ def arrivals(spec: TableSpec) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(*keys),
         default_status=_RUNNING,
         minimum_interval_seconds=TICK_SECONDS,
-        description=f"Requests the partitions of `{spec.name}` whose files have new content.",
+        description=f"Requests the partitions of {spec.name} whose files have new content.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         landing = Landing(platform.look().settings.landing(spec.files), daily=spec.daily)

@@ -25,7 +25,7 @@ def log_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(key),
         default_status=_RUNNING,
         minimum_interval_seconds=TICK_SECONDS,
-        description=f"Requests the days that `{spec.name}` was asked about since the last look at its log.",
+        description=f"Requests the days that {spec.name} was asked about since the last look at its log.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         from ml_assets.steps import endpoint
@@ -49,7 +49,7 @@ def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(key),
         default_status=_RUNNING,
         minimum_interval_seconds=TICK_SECONDS,
-        description=f"Starts `{spec.name}` again when its server is down.",
+        description=f"Starts {spec.name} again when its server is down.",
     )
     def tick(platform: Platform) -> dg.RunRequest | dg.SkipReason:
         from ml_assets.steps import endpoint, release

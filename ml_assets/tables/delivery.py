@@ -154,7 +154,7 @@ def _read_columns(content: bytes, name: str, contract: Contract) -> dict[str, _T
     try:
         return reader(gzip.decompress(content) if zipped else content, contract)
     except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError, _WrongTypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise _broken(name, f"unreadable: {reason}", "deliver it again") from error
 
 
