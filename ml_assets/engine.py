@@ -2,12 +2,16 @@
 
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
-import duckdb
+if TYPE_CHECKING:
+    import duckdb
 
 
-def connect(*, memory_limit: str | None = None, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+def connect(*, memory_limit: str | None = None, threads: int | None = None) -> "duckdb.DuckDBPyConnection":
     """Open an in-memory DuckDB; `ML_ASSETS_MEMORY_LIMIT` (default 2GB) and `ML_ASSETS_THREADS` bound it."""
+    import duckdb
+
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")  # a name in SQL is a table, never a Python variable
@@ -18,11 +22,11 @@ def connect(*, memory_limit: str | None = None, threads: int | None = None) -> d
 
 
 @cache
-def _shared() -> duckdb.DuckDBPyConnection:
+def _shared() -> "duckdb.DuckDBPyConnection":
     return connect(threads=1)
 
 
-def scratch() -> duckdb.DuckDBPyConnection:
+def scratch() -> "duckdb.DuckDBPyConnection":
     """A cursor on one shared empty database, since opening one is slow; temporary tables are its own."""
     return _shared().cursor()
 

@@ -28,9 +28,7 @@ LAYERS = {
     "performance",
 }
 HEAVY = ("mlflow", "lightgbm", "evidently", "sklearn", "scipy", "matplotlib", "pandas", "pandera", "optuna", "pyarrow")
-ALONE = "import dagster as dg; dg.Definitions()"
 OURS = "import ml_assets.definitions as d; d.defs()"
-MOST_CPU = 1.5  # of `import dagster` and an empty Definitions
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,11 +38,6 @@ def in_empty_environment(code: str) -> str:
     done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def cpu_seconds(code: str) -> float:
-    """User and system time of a process that runs code and ends."""
-    return float(in_empty_environment(f"import os\n{code}\nprint(sum(os.times()[:2]))"))
 
 
 @cache
@@ -67,16 +60,11 @@ def test_loading_the_definitions_opens_nothing(tmp_path):
     assert in_empty_environment(code).strip() == "[]"
 
 
-def test_loading_costs_at_most_half_as_much_again_as_dagster_alone():
-    """The best of several counts, since other processes only ever add; a few more where the first do not do."""
-    alone, ours = [], []
-    for _ in range(3):
-        for _ in range(3):
-            alone.append(cpu_seconds(ALONE))
-            ours.append(cpu_seconds(OURS))
-        if min(ours) <= MOST_CPU * min(alone):
-            break
-    assert min(ours) <= MOST_CPU * min(alone)
+def test_definitions_that_were_loaded_before_need_no_query_engine():
+    """What it costs is measured by `make bench`; this holds the reason: answers about SQL are kept."""
+    code = f"import sys\n{OURS}\nprint([name for name in ('duckdb', 'numpy') if name in sys.modules])"
+    in_empty_environment(OURS)
+    assert in_empty_environment(code).strip() == "[]"
 
 
 @pytest.mark.parametrize("node", nodes(), ids=lambda node: node.key.to_user_string())

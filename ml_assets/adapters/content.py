@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from typing import TYPE_CHECKING
-
-import duckdb
 
 from ml_assets.engine import literal, quote
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 PARTITION = "partition_key"
@@ -16,7 +16,7 @@ WHOLE = ""
 """The key of the content of a table without partitions."""
 
 # DuckDB promises hash() only within a version, so the version is part of every hash.
-ALGORITHM = "rows1-duckdb" + ".".join(duckdb.__version__.split(".")[:2])
+ALGORITHM = "rows1-duckdb" + ".".join(version("duckdb").split(".")[:2])
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Content:
 
 
 def content_of(
-    con: duckdb.DuckDBPyConnection, rows: "str | pa.Table | duckdb.DuckDBPyRelation", *, by_partition: bool
+    con: "duckdb.DuckDBPyConnection", rows: "str | pa.Table | duckdb.DuckDBPyRelation", *, by_partition: bool
 ) -> dict[str, Content]:
     """Hash the rows of a view, Arrow table or relation in one scan, per `partition_key` or all under `""`.
 
@@ -44,15 +44,17 @@ def content_of(
 
 
 def relation_of(
-    con: duckdb.DuckDBPyConnection, rows: "str | pa.Table | duckdb.DuckDBPyRelation"
-) -> duckdb.DuckDBPyRelation:
+    con: "duckdb.DuckDBPyConnection", rows: "str | pa.Table | duckdb.DuckDBPyRelation"
+) -> "duckdb.DuckDBPyRelation":
     """Give a relation for the name of a view, an Arrow object, or a relation."""
+    import duckdb
+
     if isinstance(rows, duckdb.DuckDBPyRelation):
         return rows
     return con.sql(f"FROM {quote(rows)}") if isinstance(rows, str) else con.from_arrow(rows)
 
 
-def _row_hash(relation: duckdb.DuckDBPyRelation) -> str:
+def _row_hash(relation: "duckdb.DuckDBPyRelation") -> str:
     combined = "0::UBIGINT"
     for name, kind in zip(relation.columns, relation.types, strict=True):
         combined = f"xor({combined}, {_cell_hash(name, str(kind))})"

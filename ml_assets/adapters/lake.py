@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import duckdb
-
 from ml_assets.adapters.content import EMPTY, PARTITION, WHOLE, Content, content_of
 from ml_assets.adapters.filesystem import absolute, is_local, open_location
 from ml_assets.adapters.replacement import (
@@ -28,6 +26,7 @@ from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import LakeConflictError, LakeError, TableNotFoundError
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
@@ -102,13 +101,13 @@ class Lake:
     def read(
         self,
         name: str,
-        con: duckdb.DuckDBPyConnection,
+        con: "duckdb.DuckDBPyConnection",
         *,
         partitions: Partitions = None,
         columns: Sequence[str] | None = None,
         version: int | None = None,
         as_of: datetime | None = None,
-    ) -> duckdb.DuckDBPyRelation:
+    ) -> "duckdb.DuckDBPyRelation":
         """Give a lazy relation over partitions of a table; DuckDB pushes projections and filters into the scan.
 
         `as_of` is a moment of commit: the newest version no younger than it. Nothing is read before the relation is.
@@ -118,7 +117,7 @@ class Lake:
 
     def register(
         self,
-        con: duckdb.DuckDBPyConnection,
+        con: "duckdb.DuckDBPyConnection",
         view: str,
         name: str,
         *,
@@ -243,7 +242,7 @@ class Lake:
         return ds.FileSystemDataset(files, dataset.schema, dataset.format, dataset.filesystem)
 
     def _content(
-        self, con: duckdb.DuckDBPyConnection, table: "DeltaTable", partitions: Partitions
+        self, con: "duckdb.DuckDBPyConnection", table: "DeltaTable", partitions: Partitions
     ) -> dict[str, Content]:
         return content_of(con, self._dataset(table, partitions), by_partition=is_partitioned(table))
 
@@ -268,6 +267,8 @@ class Lake:
 
 
 def _arrow(rows: "pa.Table | duckdb.DuckDBPyRelation") -> "pa.Table":
+    import duckdb
+
     return rows.to_arrow_table() if isinstance(rows, duckdb.DuckDBPyRelation) else rows
 
 

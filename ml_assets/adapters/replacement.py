@@ -2,13 +2,12 @@
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import duckdb
-
 from ml_assets.adapters.arrow_types import aligned, require_typed, storable, widens
 from ml_assets.adapters.content import EMPTY, PARTITION, Content, content_of
 from ml_assets.errors import LakeConflictError, LakeError, shorten
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
     from deltalake import DeltaTable
 
@@ -41,7 +40,7 @@ def checked(name: str, rows: "pa.Table", keys: tuple[str, ...] | None) -> "pa.Ta
 
 
 def fit(
-    con: duckdb.DuckDBPyConnection,
+    con: "duckdb.DuckDBPyConnection",
     name: str,
     rows: "pa.Table",
     keys: tuple[str, ...] | None,

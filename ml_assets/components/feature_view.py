@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.components import binding
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
-from ml_assets.features.check import output_columns
-from ml_assets.features.statements import require_one_select, scratch
 from ml_assets.features.view import Aggregation, window_name
 from ml_assets.features.view import FeatureView as View
 from ml_assets.orchestration import assets, automation, partitions
@@ -119,7 +118,7 @@ class FeatureView(Declared):
         """The columns of the feature rows, found by binding the SQL to the tables' contracts."""
         view = self.spec(project).view
         try:
-            found = output_columns(view, {t.name: t.columns() for t in self._tables(project)})
+            found = binding.view_columns(view, {t.name: t.columns() for t in self._tables(project)})
         except DeclarationError as error:
             raise self._located(error) from error
         said = self._said(view)
@@ -163,7 +162,7 @@ class FeatureView(Declared):
             return [project.find(Table, self.table, self, "table")]
         statement = self._statement()
         try:
-            names = sorted(scratch().get_table_names(require_one_select(statement))) if statement else []
+            names = binding.tables_read(statement) if statement else []
         except DeclarationError as error:
             raise self._located(error) from error
         if not names:

@@ -6,6 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.components import binding
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.feature_view import FeatureView
 from ml_assets.components.project import Project
@@ -17,7 +18,6 @@ from ml_assets.orchestration import assets, automation, partitions, retraining
 from ml_assets.orchestration.assets import Node
 from ml_assets.steps import catalogue
 from ml_assets.steps.specs import ModelSpec, SearchBudget
-from ml_assets.tables import expression
 
 
 class Spine(Schema):
@@ -219,7 +219,7 @@ class Model(Declared):
 
     def _bind(self, table: Table, name: str, sql: str, kind: str, *path: str) -> None:
         try:
-            expression.check(table.columns(), {name: (sql, kind)})
+            binding.check_expression(table.columns(), name, sql, kind)
         except DeclarationError as error:
             raise self.error(error.problem, *path) from error
 

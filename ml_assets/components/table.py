@@ -5,15 +5,12 @@ from datetime import date
 from typing import Literal
 
 import dagster as dg
-import duckdb
 from pydantic import Field
 
+from ml_assets.components import binding
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
-from ml_assets.engine import quote
 from ml_assets.errors import DeclarationError, shorten
-from ml_assets.features.check import TIMESTAMP
-from ml_assets.features.statements import complaint, scratch
 from ml_assets.orchestration import assets, partitions, sensors
 from ml_assets.orchestration.assets import Node
 from ml_assets.steps import catalogue
@@ -184,15 +181,10 @@ class Table(Declared):
             return
         if self.known_at != "known_at" and "known_at" in [column.name for column in columns]:
             raise self.error("the contract has a column known_at, and that counts: leave `known_at` out.", "known_at")
-        con = scratch()
-        body = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
-        con.execute(f"CREATE OR REPLACE TEMP TABLE delivered ({body})")
         try:
-            (_, kind, *_), *_ = con.execute(f"DESCRIBE SELECT {self.known_at} FROM delivered").fetchall()
-        except duckdb.Error as error:
-            raise self.error(complaint(error)[0], "known_at") from error
-        if kind != TIMESTAMP:
-            raise self.error(f"`{self.known_at}` is {kind}; it must be TIMESTAMPTZ, a moment in UTC.", "known_at")
+            binding.check_expression(columns, "known_at", self.known_at, "TIMESTAMPTZ")
+        except DeclarationError as error:
+            raise self.error(error.problem, "known_at") from error
 
     def _check_columns(self) -> None:
         known = [column.name for column in self.columns()]

@@ -2,17 +2,19 @@
 
 import json
 import re
-from typing import Any
-
-import duckdb
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from ml_assets.engine import scratch as scratch
 from ml_assets.errors import DeclarationError
 
+if TYPE_CHECKING:
+    import duckdb
+
 _PLACE = re.compile(r"\n+LINE (\d+): ")
 
 
-def complaint(error: duckdb.Error) -> tuple[str, int | None]:
+def complaint(error: "duckdb.Error") -> tuple[str, int | None]:
     """Split a message of DuckDB into what is wrong, in one line, and the line of the SQL, if it names one."""
     text = str(error)
     place = _PLACE.search(text)
@@ -22,6 +24,8 @@ def complaint(error: duckdb.Error) -> tuple[str, int | None]:
 
 def require_one_select(sql: str) -> str:
     """Give the statement without its semicolon; raises DeclarationError unless it is one SELECT that parses."""
+    import duckdb
+
     try:
         statements = scratch().extract_statements(sql)
     except duckdb.Error as error:
@@ -33,14 +37,36 @@ def require_one_select(sql: str) -> str:
     return sql.rstrip().rstrip(";")
 
 
+def tables_read(sql: str) -> list[str]:
+    """The tables that a SELECT reads, sorted, its own WITH clauses left out.
+
+    From the syntax tree: DuckDB's `get_table_names` binds, and fails on `JOIN ... USING` without the tables.
+    """
+    tree = _tree(sql)
+    named = {entry["key"] for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", [])}
+    read = {node["table_name"] for node in _nodes(tree) if node.get("type") == "BASE_TABLE"}
+    return sorted(read - named)
+
+
+def _tree(sql: str) -> dict[str, Any]:
+    statement = require_one_select(sql)
+    ((text,),) = scratch().execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
+    return json.loads(text)["statements"][0]["node"]
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(child)
+
+
 def selected_names(sql: str) -> tuple[str, ...]:
     """The names of the columns that a SELECT gives, without binding it.
 
     Raises DeclarationError for `*` and for an expression without a name, which only the data could name.
     """
-    statement = require_one_select(sql)
-    row = scratch().execute("SELECT json_serialize_sql(?)", [statement]).fetchone()
-    node: dict[str, Any] = json.loads(row[0])["statements"][0]["node"] if row else {}
+    statement, node = require_one_select(sql), _tree(sql)
     while "select_list" not in node:
         node = node.get("left") or node["children"][0]
     return tuple(_name_of(column, statement) for column in node["select_list"])

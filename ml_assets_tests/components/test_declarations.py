@@ -78,7 +78,7 @@ def test_a_wrong_table_is_named_with_its_line_and_advice(project, change, place,
 KNOWN_AT = {
     "unknown column": ("landed_at + INTERVAL 1 HOUR", ["landed_at", "carrier", "fleet"]),
     "no moment": ("fleet", ["BIGINT", "TIMESTAMPTZ"]),
-    "no time zone": ("TIMESTAMP '2012-12-31'", ["TIMESTAMP;", "TIMESTAMPTZ"]),
+    "no time zone": ("TIMESTAMP '2012-12-31'", ["gives a TIMESTAMP,", "TIMESTAMPTZ"]),
     "syntax": ("fleet +", ["syntax error"]),
 }
 
