@@ -143,13 +143,14 @@ class Graph:
         return {_name(node["assetKey"]): node["isPartitioned"] for node in nodes if node["isMaterializable"]}
 
     def snapshot(self) -> Snapshot:
-        """Look at everything once."""
+        """Look at everything once; at the sensors only while nothing runs, since a run settles that it is not over."""
         answer = self._ask(_RUNS, since=self.since)
         found = [*answer["active"]["results"], *answer["recent"]["results"]]
         runs = {run["runId"]: _run(run) for run in found}
         self._refresh()
         backfills = answer["partitionBackfillsOrError"].get("results", [])
-        return Snapshot(dict(self._known), list(runs.values()), len(backfills), self._ticks())
+        at_rest = not answer["active"]["results"] and not backfills
+        return Snapshot(dict(self._known), list(runs.values()), len(backfills), self._ticks() if at_rest else ())
 
     def failure(self, run_id: str) -> str:
         """Why a run failed, as its log says it."""
