@@ -68,7 +68,8 @@ def sample(grown):
 @pytest.mark.parametrize("feature", INDEPENDENT)
 def test_a_feature_is_what_could_be_known_at_the_time_and_nothing_else(sample, feature):
     rows = sample.sql(f'SELECT "{feature}", {INDEPENDENT[feature]} FROM t').fetchall()
-    stored, independent = (np.array([np.nan if v is None else float(v) for v in side]) for side in zip(*rows, strict=True))
+    sides = zip(*rows, strict=True)
+    stored, independent = (np.array([np.nan if v is None else float(v) for v in side]) for side in sides)
     np.testing.assert_allclose(stored, independent, rtol=1e-6, atol=1e-5)
     assert np.isfinite(stored).sum() > 0.5 * len(stored)
     assert len(np.unique(stored)) > 3
