@@ -44,6 +44,7 @@ class Services:
     def start_code(self) -> None:
         """Start the code server; a failure is told with the end of its log."""
         _link_configuration(self.dagster_home)
+        _create_storage(self.dagster_home)
         if self._socket.exists():
             self._socket.unlink()
         verb = ["code-server", "start"] if self.reloads else ["api", "grpc"]
@@ -166,6 +167,18 @@ def _link_configuration(dagster_home: Path) -> None:
         link.unlink(missing_ok=True)
         if project.is_file():
             link.symlink_to(project)
+
+
+def _create_storage(dagster_home: Path) -> None:
+    """Create Dagster's databases before the first processes do: they take no lock, and the loser's code never loads.
+
+    Seen with dagster 1.13 on a new home: `table alembic_version already exists`.
+    """
+    if not (dagster_home / "schedules" / "schedules.db").exists():
+        import dagster as dg
+
+        with dg.DagsterInstance.from_config(str(dagster_home)):
+            pass
 
 
 def _accepts(port: int) -> bool:

@@ -1,4 +1,5 @@
 import socket
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -88,3 +89,17 @@ def test_a_service_that_does_not_start_is_told_with_the_end_of_its_log(services,
 
 def test_nothing_is_deployed_in_a_folder_that_does_not_exist(tmp_path):
     assert deployed(tmp_path / "endpoints") == {}
+
+
+def test_the_databases_stand_before_the_first_processes_could_create_them_at_the_same_time(services):
+    services.dagster_home.mkdir(parents=True)
+    services.tree.logs.mkdir()
+    services.start_code()
+    try:
+        for name in ("history/runs.db", "history/runs/index.db", "schedules/schedules.db"):
+            with sqlite3.connect(services.dagster_home / name) as database:
+                assert database.execute("SELECT version_num FROM alembic_version").fetchone()
+    finally:
+        for process in services.tree._started.values():
+            process.kill()
+            process.wait()
