@@ -11,7 +11,7 @@ from ml_assets.steps.specs import EndpointSpec, ModelSpec
 
 TICK_SECONDS = 10
 _MODEL = "ml_assets/model"
-_RUNNING = (
+UNDER_WAY = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -49,5 +49,5 @@ def retrain_sensor(spec: ModelSpec, endpoints: Sequence[EndpointSpec]) -> dg.Sen
 
 def under_way(instance: dg.DagsterInstance, spec: ModelSpec) -> bool:
     """Whether a training of the model is queued or runs."""
-    wanted = dg.RunsFilter(tags={_MODEL: spec.name}, statuses=list(_RUNNING))
+    wanted = dg.RunsFilter(tags={_MODEL: spec.name}, statuses=list(UNDER_WAY))
     return instance.get_runs_count(wanted) > 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dagster as dg
 
 from ml_assets.orchestration.resources import Platform
+from ml_assets.orchestration.retraining import UNDER_WAY
 from ml_assets.orchestration.sensors import requests
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec
@@ -68,7 +69,10 @@ def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
 
 
 def reconciliation(group: str, levels: Sequence[tuple[Sequence[dg.AssetKey], Pending]]) -> dg.ScheduleDefinition:
-    """Every ten minutes, requests the partitions whose inputs are not those that they were computed from."""
+    """Every ten minutes, requests the partitions whose inputs are not those that they were computed from.
+
+    What fails again and again is asked for once an hour, and never while a run of the same assets is under way.
+    """
     every = [key for keys, _ in levels for key in keys]
 
     @dg.schedule(
@@ -78,14 +82,20 @@ def reconciliation(group: str, levels: Sequence[tuple[Sequence[dg.AssetKey], Pen
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Finds what the conditions of {group} missed: they see changes, this sees the state.",
     )
-    def tick(platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
-        run = platform.look()
+    def tick(context: dg.ScheduleEvaluationContext, platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
+        run, busy = platform.look(), _under_way(context.instance)
+        hour = f"{context.scheduled_execution_time:%Y-%m-%dT%H}"
         found = [
             request
             for keys, pending in levels
-            if (missing := pending(run))
-            for request in requests(f"{keys[-1].to_user_string()}:reconcile", keys, missing)
+            if not busy & set(keys) and (missing := pending(run))
+            for request in requests(f"{keys[-1].to_user_string()}:reconcile:{hour}", keys, missing)
         ]
         return found or dg.SkipReason("Everything is computed from the inputs that stand.")
 
     return tick
+
+
+def _under_way(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(UNDER_WAY)))
+    return {key for run in runs for key in run.asset_selection or ()}

@@ -74,10 +74,9 @@ def store(spec: TableSpec, run: Run) -> StepResult:
 def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     """Validate the current deliveries of the partitions whose files or contract changed, and replace their rows."""
     files = [file for file in deliveries(spec, run.lake, run.partitions) if file.current]
-    inputs = {p: {spec.raw: _digest([f for f in files if f.partition_key == p])} for p in run.partitions}
+    inputs = inputs_of(spec, files, run.partitions)
     contract = contracts.load(spec.contract, keys=spec.keys)
-    config = [contract, spec.known_at, spec.partition_column, spec.fail_above]
-    memo = Memo(run.lake, spec.table, version=catalogue.INGEST, config=config)
+    memo, refusals = memos(spec, run.lake, contract)
     known = {p: entry for p in run.partitions if (entry := memo.known(p, inputs[p]))}
     produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
     due = [p for p in run.partitions if p not in known]
@@ -86,7 +85,21 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     for partition, fresh in _replace(spec, run, outcome, good).items():
         memo.write(partition, inputs[partition], fresh.data_version, _plain(fresh.metadata))
         produced[partition] = fresh
+    for partition in {file.partition_key for file in files} & set(due) - set(good):
+        refusals.write(partition, inputs[partition], "refused", {})
     return StepResult(produced, outcome.findings(due, spec.fail_above) if due else unchanged(*CHECKS))
+
+
+def inputs_of(spec: TableSpec, files: Sequence[Stored], partitions: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What the rows of each partition are made from: the content of its current files."""
+    return {p: {spec.raw: _digest([f for f in files if f.partition_key == p and f.current])} for p in partitions}
+
+
+def memos(spec: TableSpec, lake: Lake, contract: Contract) -> tuple[Memo, Memo]:
+    """What the rows were made from, and which deliveries were refused under this contract."""
+    config = [contract, spec.known_at, spec.partition_column, spec.fail_above]
+    made = Memo(lake, spec.table, version=catalogue.INGEST, config=config)
+    return made, Memo(lake, f"refused/{spec.name}", version=catalogue.INGEST, config=config)
 
 
 def deliveries(spec: TableSpec, lake: Lake, partitions: Sequence[str]) -> list[Stored]:

@@ -1,6 +1,6 @@
 """What should be computed and is not: the level that the reconciling schedule looks at, where conditions see edges."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_assets.adapters.landing import Landing
 from ml_assets.steps import catalogue, features, ingest, labels
@@ -8,10 +8,11 @@ from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
+from ml_assets.tables import contract as contracts
 
 
 def of_table(spec: TableSpec, run: Run) -> Mapping[str, str]:
-    """Partitions with files that are not stored, by the digest of what was delivered."""
+    """Partitions with files that are not stored or not judged, by the digest of what was delivered."""
     landing = Landing(run.settings.landing(spec.files), daily=spec.daily)
     delivered = {p: state for p, state in landing.content().items() if not spec.daily or holds(spec, p)}
     kept = ingest.deliveries(spec, run.lake, list(delivered))
@@ -25,7 +26,14 @@ def of_table(spec: TableSpec, run: Run) -> Mapping[str, str]:
             sizes = {file.size_bytes for file in kept if file.partition_key == partition and file.name == name}
             if delivery.size not in sizes:
                 missing[partition] = delivered[partition].digest
-    return missing
+    return {**_unjudged(spec, run, kept), **missing}
+
+
+def _unjudged(spec: TableSpec, run: Run, kept: Sequence[ingest.Stored]) -> dict[str, str]:
+    """Stored partitions that today's contract neither let in nor refused, by fingerprint."""
+    made, refused = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
+    inputs = ingest.inputs_of(spec, kept, sorted({file.partition_key for file in kept}))
+    return {p: f for p, f in _unknown(made, inputs).items() if refused.known(p, inputs[p]) is None}
 
 
 def of_view(spec: ViewSpec, run: Run) -> Mapping[str, str]:
