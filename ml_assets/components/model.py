@@ -1,6 +1,9 @@
 """Model: from labels and a training set to a released version."""
 
+import re
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import dagster as dg
@@ -181,6 +184,10 @@ class Model(Declared):
         label = project.find(Table, self.label.table, self, "label", "table")
         views = [project.find(FeatureView, name, self, "features") for name in self.features]
         self._check(spine, label, views)
+        self._check_function()
+        specs = tuple(view.spec(project) for view in views)
+        features = {name for view in specs for name in view.view.qualified_features()}
+        self._check_columns(features | {column.name for column in spine.columns()})
         horizon = self.duration(self.label.horizon, "label", "horizon")
         train = self.train
         return ModelSpec(
@@ -189,7 +196,7 @@ class Model(Declared):
             at=self.spine.time,
             label_table=label.spec(),
             label=self.label.expression,
-            views=tuple(view.spec(project) for view in views),
+            views=specs,
             horizon=horizon,
             request_features=self.request_features,
             window=self.duration(train.window, "train", "window") if train.window else None,
@@ -205,8 +212,9 @@ class Model(Declared):
         )
 
     def _check(self, spine: Table, label: Table, views: list[FeatureView]) -> None:
-        if not (spine.partitions and label.partitions):
-            raise self.error("spine and label need tables with daily partitions.", "spine", "table")
+        for table, path in ((spine, "spine"), (label, "label")):
+            if not table.partitions:
+                raise self.error(f"'{table.name}' has no daily partitions, which spine and label need.", path, "table")
         known = {column.name for column in label.columns()}
         if missing := [key for key in spine.keys if key not in known]:
             raise self.error(f"'{label.name}' lacks {shorten(missing)}, the keys of the spine.", "label", "table")
@@ -216,6 +224,30 @@ class Model(Declared):
                 raise self.error(f"the spine lacks {shorten(absent)}, the entity of '{view.name}'.", "features")
         self._bind(spine, "at", self.spine.time, "TIMESTAMPTZ", "spine", "time")
         self._bind(label, "label", self.label.expression, "BOOLEAN", "label", "expression")
+
+    def _check_columns(self, known: set[str]) -> None:
+        """What a request function makes is known only to itself."""
+        slices = self.gates.slices.columns if self.gates.slices else ()
+        for names, path in ((self.train.baseline, ("train", "baseline")), (slices, ("gates", "slices"))):
+            if not self.request_features and (absent := [name for name in names if name not in known]):
+                raise self.error(
+                    f"no {shorten(absent)} in the spine or the features. They have: {shorten(sorted(known))}.", *path
+                )
+
+    def _check_function(self) -> None:
+        """Found in the source, not imported: definitions must load fast."""
+        if not self.request_features:
+            return
+        module, _, name = self.request_features.rpartition(".")
+        try:
+            found = find_spec(module) if module else None
+        except ModuleNotFoundError:
+            found = None
+        source = Path(found.origin).read_text() if found and found.origin else ""
+        if not re.search(rf"\b(def|import) .*\b{re.escape(name)}\b|^{re.escape(name)}\b.*=", source, re.MULTILINE):
+            raise self.error(
+                f"there is no '{self.request_features}'. Write it as `package.module.function`.", "request_features"
+            )
 
     def _bind(self, table: Table, name: str, sql: str, kind: str, *path: str) -> None:
         try:
@@ -255,7 +287,8 @@ class Model(Declared):
             self.name,
             f"`{spec.label}` for each row of `{spec.spine.name}`, with the moment that it became known.",
             kinds=frozenset({"duckdb", "deltalake"}),
-            deps=[partitions.window(spine), partitions.window(outcomes, after=spec.horizon_days)],
+            deps=[partitions.window(outcomes, after=spec.horizon_days)]
+            + [partitions.window(spine)] * (spine != outcomes),
             checks=(catalogue.LATER, catalogue.LABELLED),
             automation=automation.on_new_content(present=[dg.AssetKey(["raw", spec.label_table.name]), spine]),
         )

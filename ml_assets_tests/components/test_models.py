@@ -1,0 +1,148 @@
+"""Declarations of models and endpoints: their graph, and what is said when they are wrong."""
+
+import dagster as dg
+import pytest
+
+from ml_assets_tests.components.test_declarations import complaint, line_of
+from ml_assets_tests.project import CARRIER_ATTRIBUTES, CARRIER_DELAYS, CARRIERS, FLIGHTS
+
+MODEL = """\
+type: ml_assets.components.Model
+attributes:
+  name: late
+  spine:
+    table: flights
+    time: arrived_at - INTERVAL 1 HOUR
+  label:
+    table: flights
+    expression: delay > 100
+    horizon: 1d
+  features: [carrier_delays, carrier_attributes]
+  train:
+    validation: 3d
+    test: 3d
+  gates:
+    slices: {columns: [carrier]}
+  retrain:
+    schedule: "0 4 * * 1"
+    cooldown: 2d
+"""
+ENDPOINT = """\
+type: ml_assets.components.Endpoint
+attributes:
+  name: late
+  model: late
+  drift:
+    warn: 0.1
+    fail: 0.3
+"""
+REST = (FLIGHTS, CARRIERS, CARRIER_DELAYS, CARRIER_ATTRIBUTES)
+LAYERS = ("labels", "training_sets", "models", "evaluations", "releases")
+SERVED = ("endpoints", "predictions", "outcomes", "drift", "performance")
+
+WRONG_MODEL = {
+    "wrong field": (("  train:", "  trian:"), "trian", ["trian"]),
+    "unknown view": (("[carrier_delays,", "[carrier_delay,"), "features:", ["no 'carrier_delay'", "carrier_delays"]),
+    "unknown spine": (("    table: flights\n    time", "    table: flight\n    time"), "table: flight", ["'flight'"]),
+    "unknown label table": (
+        ("    table: flights\n    exp", "    table: fligths\n    exp"),
+        "fligths",
+        ["no 'fligths'"],
+    ),
+    "spine without days": (("    table: flights\n    time", "    table: carriers\n    time"), "carriers", ["daily"]),
+    "label without days": (
+        ("    table: flights\n    exp", "    table: carriers\n    exp"),
+        "table: carriers",
+        ["daily"],
+    ),
+    "unknown column of the label": (("delay > 100", "dely > 100"), "expression:", ["dely", "delay"]),
+    "label that is no truth": (("delay > 100", "carrier"), "expression:", ["BOOLEAN"]),
+    "syntax of the label": (("delay > 100", "delay >"), "expression:", ["syntax"]),
+    "unknown column of the time": (("arrived_at -", "landed_at -"), "time:", ["landed_at", "arrived_at"]),
+    "time that is no moment": (("arrived_at - INTERVAL 1 HOUR", "delay"), "time:", ["TIMESTAMPTZ"]),
+    "syntax of the time": (("INTERVAL 1 HOUR", "INTERVAL 1 HOUR +"), "time:", ["syntax"]),
+    "wrong horizon": (("horizon: 1d", "horizon: 1 day"), "horizon:", ["'1 day' is no duration", "`15m`"]),
+    "wrong span": (("test: 3d", "test: 3 weeks"), "test:", ["'3 weeks' is no duration"]),
+    "wrong cron": (('"0 4 * * 1"', '"0 4 * * mo"'), "schedule:", ["0 4 * * mo"]),
+    "cron of six fields": (('"0 4 * * 1"', '"0 0 4 * * 1"'), "schedule:", ["0 0 4 * * 1"]),
+    "wrong cooldown": (("cooldown: 2d", "cooldown: two"), "cooldown:", ["'two' is no duration"]),
+    "bad name": (("name: late", "name: Late"), "name: Late", ["snake_case"]),
+    "unknown slice": (("{columns: [carrier]}", "{columns: [airline]}"), "slices:", ["airline", "carrier"]),
+    "unknown baseline": (("    test: 3d", "    test: 3d\n    baseline: [airline]"), "baseline:", ["airline"]),
+    "unknown function": (
+        ("  train:", "  request_features: nowhere.at_all\n  train:"),
+        "request_features:",
+        ["nowhere.at_all"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "place", "words"), WRONG_MODEL.values(), ids=WRONG_MODEL)
+def test_a_wrong_model_is_named_with_its_line_and_advice(project, change, place, words):
+    assert change[0] in MODEL
+    path = project.declare(MODEL.replace(*change), *REST)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, place)}" in said
+    assert not [word for word in words if word not in said], said
+
+
+WRONG_ENDPOINT = {
+    "wrong field": (("  drift:", "  drfit:"), "drfit", ["drfit"]),
+    "unknown model": (("model: late", "model: lte"), "model: lte", ["no 'lte' among the models: late"]),
+    "warning above failure": (("warn: 0.1", "warn: 0.4"), "warn:", ["warn (0.4) must not be above fail (0.3)"]),
+    "unknown rollout": (("  drift:", "  rollout: {strategy: shadow}\n  drift:"), "rollout", ["all_at_once"]),
+    "bad name": (("name: late", "name: late-1"), "name: late-1", ["snake_case"]),
+}
+
+
+@pytest.mark.parametrize(("change", "place", "words"), WRONG_ENDPOINT.values(), ids=WRONG_ENDPOINT)
+def test_a_wrong_endpoint_is_named_with_its_line_and_advice(project, change, place, words):
+    assert change[0] in ENDPOINT
+    path = project.declare(ENDPOINT.replace(*change), MODEL, *REST)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, place)}" in said
+    assert not [word for word in words if word not in said], said
+
+
+@pytest.mark.parametrize("document", [MODEL, ENDPOINT], ids=["model", "endpoint"])
+def test_a_second_model_or_endpoint_of_a_name_is_refused_at_its_own_line(project, document):
+    path = project.declare(document, MODEL, ENDPOINT, *REST)
+    names = [n for n, line in enumerate(path.read_text().splitlines(), 1) if line == "  name: late"]
+    said = complaint(project)
+    assert "Names are unique" in said
+    assert any(f"defs.yaml:{n}" in said for n in names[1:])
+
+
+@pytest.fixture
+def graph(project):
+    project.declare(*REST, MODEL, ENDPOINT)
+    return project.load().resolve_asset_graph()
+
+
+def test_a_model_and_its_endpoint_make_ten_assets_that_follow_each_other(graph):
+    for layer, upstream in zip(LAYERS[1:], LAYERS, strict=False):
+        assert dg.AssetKey([upstream, "late"]) in graph.get(dg.AssetKey([layer, "late"])).parent_keys
+    assert {k.to_user_string() for k in graph.get_all_asset_keys() if k.path[-1] == "late"} == {
+        f"{layer}/late" for layer in (*LAYERS, *SERVED)
+    }
+    assert graph.get(dg.AssetKey(["endpoints", "late"])).parent_keys == {dg.AssetKey(["releases", "late"])}
+
+
+def test_the_training_set_is_made_from_labels_spine_and_every_view(graph):
+    parents = graph.get(dg.AssetKey(["training_sets", "late"])).parent_keys
+    assert {key.to_user_string() for key in parents} == {
+        "labels/late", "tables/flights", "features/carrier_delays", "features/carrier_attributes",
+    }  # fmt: skip
+
+
+def test_the_gates_are_blocking_checks_of_the_evaluation(graph):
+    keys = [key for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(["evaluations", "late"])]
+    assert {key.name for key in keys} == {"beats_baseline", "beats_champion", "no_slice_is_worse"}
+    assert all(graph.get(key).blocking for key in keys)
+
+
+def test_a_model_has_its_retrain_sensor_and_an_endpoint_its_two(graph, project):
+    names = {sensor.name for sensor in project.defs.sensors or ()}
+    assert names >= {"late_retrain", "late_prediction_log", "late_health", "airline_automation"}
+    assert {schedule.name for schedule in project.defs.schedules or ()} == {"airline_reconcile"}
+    assert all(sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in project.defs.sensors or ())
