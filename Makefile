@@ -52,8 +52,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("ml_assets needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip sync --quiet --require-hashes requirements.lock
+	# Bytecode once, here: without it each of the many processes would compile what it imports, which costs more than it does.
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	$(UV) pip install --quiet --no-deps -e .
+	$(BIN)/python -m compileall -q ml_assets
 	@touch $@
 
 # The browser tests drive a Chromium of the system; without one they are skipped with a reason, in CI they fail.
