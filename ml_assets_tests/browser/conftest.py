@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
-import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 )
-START_SECONDS = 90.0
+START_SECONDS = 60.0
 PATIENCE = 60_000  # milliseconds
 SIZE = {"width": 1600, "height": 1000}
 
@@ -37,7 +37,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def dagster(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the UI: aircraft, airports and two days of weather have landed, the second day's file cut off."""
     from ml_assets.demo.services import HOST, free_port
     from ml_assets.feeds.flights import land
@@ -48,30 +48,35 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(home / "landing" / table)  # their runs would only take time
     broken = home / "landing" / "weather" / "2013-01-02.parquet"
     broken.write_bytes(broken.read_bytes()[:3000])
-    port, log = free_port(0), home / "dev.log"
+    port = free_port(0)
     # A process of its own: it ends all that descends from it, which must not be pytest's children.
     command = [Path(sys.executable).with_name("ml-assets"), "dev", "--port", str(port)]
-    with log.open("wb") as output:
-        environment = os.environ | {"ML_ASSETS_HOME": str(home)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ML_ASSETS", "DAGSTER"))}
+    environment["ML_ASSETS_HOME"] = str(home)
+    with (home / "dev.log").open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         address = f"http://{HOST}:{port}"
-        await_answer(address, process, log)
+        await_graph(address, process, home)
         yield address
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
 
 
-def await_answer(address: str, process: subprocess.Popen, log: Path) -> None:
-    """Wait until the UI answers."""
+def await_graph(address: str, process: subprocess.Popen, home: Path) -> None:
+    """Wait until the UI answers and has loaded the definitions."""
+    from ml_assets.demo.graph import Graph
+    from ml_assets.errors import MlAssetsError
+
     until = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < until:
-        try:
-            return httpx.get(f"{address}/server_info").raise_for_status()
-        except httpx.HTTPError:
-            time.sleep(0.2)
-    pytest.fail(f"`ml-assets dev` does not answer at {address}:\n{log.read_text()}")
+        with suppress(MlAssetsError):
+            if Graph(address, "ml_assets", since=0).snapshot().assets:
+                return
+        time.sleep(0.2)
+    logs = "\n".join(f"{log}:\n{log.read_text()[-2000:]}" for log in [home / "dev.log", *home.glob("logs/*.log")])
+    pytest.fail(f"`ml-assets dev` shows no assets at {address}.\n{logs}")
 
 
 @pytest.fixture(scope="session")
