@@ -48,11 +48,11 @@ lock: $(INSTALLED) ## Choose the newest allowed versions of all dependencies aga
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --upgrade --group dev pyproject.toml \
 		--output-file requirements.lock --custom-compile-command "make lock"
 
+# Bytecode once, at installation: else each of many processes may compile all that it imports, half of its CPU.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("ml_assets needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	# Bytecode once, here: without it each of the many processes would compile what it imports, which costs more than it does.
 	$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	$(UV) pip install --quiet --no-deps -e .
 	$(BIN)/python -m compileall -q ml_assets
