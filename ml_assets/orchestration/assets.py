@@ -53,7 +53,7 @@ class Node:
             deps=self.deps,
             description=self.description,
             metadata={"dagster/column_schema": table_schema(self.columns)} if self.columns else None,
-            skippable=partitions_def is not None,
+            skippable=True,  # what was refused leaves no materialization
             group_name=owner.use_case,
             code_version=str(version),
             freshness_policy=self.freshness,

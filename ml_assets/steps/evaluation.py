@@ -99,9 +99,9 @@ def _score(
 ) -> tuple["pa.Table", EvaluationData]:
     frame = Frame.load(spec, run.lake)
     test, labels = frame.part("test"), training_set.labels_of(frame.rows)
-    rates = baseline.fit(
-        _only(frame.columns, spec.baseline, frame.part("train")), labels[frame.part("train")], spec.baseline
-    )
+    known = spec.baseline or spec.spine.keys[:1]  # without a declaration the overall rate, for as many rows
+    train = frame.part("train")
+    rates = baseline.fit(_only(frame.columns, known, train), labels[train], spec.baseline)
     score = _scores(spec, run, frame, version)[test]
     data = EvaluationData(
         y=labels[test],
@@ -109,7 +109,7 @@ def _score(
         at=frame.rows["at"].to_numpy()[test],
         slices=_only(frame.columns, spec.slices, test),
         champion_score=_champion(spec, run, frame, champion, test),
-        baseline_score=rates.predict(_only(frame.columns, spec.baseline, test)),
+        baseline_score=rates.predict(_only(frame.columns, known, test)),
     )
     kept = frame.rows.filter(test).select([*spec.spine.keys, "at", "label"])
     return kept.append_column("score", [score]).append_column("baseline_score", [data.baseline_score]), data
