@@ -9,7 +9,7 @@ from ml_assets.engine import connect, quote
 from ml_assets.errors import TableNotFoundError, shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
-from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
 from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue
 from ml_assets.steps.arrow import among
@@ -160,4 +160,4 @@ def _definition(spec: ViewSpec) -> str:
     if view.sql:
         return f"```sql\n{view.sql.strip()}\n```"
     lines = [f"- `{feature}`" for feature in view.features()]
-    return f"By {', '.join(view.entity)}, every {view.every}:\n" + "\n".join(lines)
+    return f"By {', '.join(view.entity)}, every {window_name(view.every)}:\n" + "\n".join(lines)

@@ -31,5 +31,5 @@ def profile_metadata(rows: "pa.Table", *, label: str) -> Mapping[str, Any]:
         profiles = profile(con, shown)
     header = ("column", "type", "nulls", "distinct", "minimum", "median", "maximum")
     cells = [(p.name, p.type, p.nulls, p.distinct, p.minimum, p.p50, p.maximum) for p in profiles]
-    title = f"profile {label}".strip()
-    return {title: picture(plot(profiles), title), f"statistics {label}".strip(): markdown_table(header, cells)}
+    shown = {"profile": picture(plot(profiles), "profile"), "statistics": markdown_table(header, cells)}
+    return {**shown, "profile of": label} if label else shown
