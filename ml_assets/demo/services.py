@@ -57,7 +57,8 @@ class Services:
         workspace = self._workspace()
         port = port or free_port(3000)
         self._start(
-            "daemon", ["dagster._daemon", "run", "-w", str(workspace), "--log-level", "info", "--log-format", "json"]
+            "daemon",
+            ["ml_assets.demo.daemon", "run", "-w", str(workspace), "--log-level", "info", "--log-format", "json"],
         )
         self._start(
             "webserver",
