@@ -21,7 +21,8 @@ def run(settings: Settings, location: Location, port: int | None) -> None:
         close_left_runs(services.dagster_home)
         resume(settings.endpoints)
         address = services.start_dagster(port=port)
-        console.print(f"Dagster is at {address}, with all sensors on. Data: {settings.home}. Ctrl-C ends it.")
+        where = f"Dagster is at {address}, with all sensors on. Data: {settings.home}. Ctrl-C ends it."
+        console.print(where, soft_wrap=True, highlight=False)
         console.print("Land data in another terminal: ml-assets feed flights --until 2013-01-31", style="dim")
         while True:
             services.require_alive()

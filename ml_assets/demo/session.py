@@ -93,7 +93,9 @@ class Demo:
             shown = summary.examples(asked, questions.ask(folder, url, asked))
             measured = questions.latency(folder, url, asked)
         release = graph.materializations("releases")[f"releases/{MODEL}"][0]
-        evaluation = graph.materializations("evaluations")[f"evaluations/{MODEL}"][0]
+        judged = graph.materializations("evaluations")[f"evaluations/{MODEL}"]
+        # The newest evaluation may be of a candidate that was not released.
+        evaluation = next(each for each in judged if each["version"] == release["version"])
         self._measure()
         return {
             "elapsed_seconds": round(time.time() - self.started, 1),
