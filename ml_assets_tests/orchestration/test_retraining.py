@@ -21,8 +21,10 @@ class Sensor:
         self.instance = dg.DagsterInstance.ephemeral()
 
     def tick(self) -> dg.SensorResult:
-        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"platform": PLATFORM})
-        result = self.definition(context)
+        resources = {"platform": PLATFORM}
+        # left open, a context leaves its instance behind for whatever loads definitions later in the process
+        with dg.build_sensor_context(self.instance, cursor=self.cursor, resources=resources) as context:
+            result = self.definition(context)
         self.cursor = result.cursor
         return result
 

@@ -38,7 +38,8 @@ def running(grown, tmp_path_factory):
 
 
 def health(world: World) -> dg.RunRequest | dg.SkipReason:
-    return health_sensor(world.endpoint)(dg.build_sensor_context(resources={"platform": PLATFORM}))
+    with dg.build_sensor_context(resources={"platform": PLATFORM}) as context:
+        return health_sensor(world.endpoint)(context)
 
 
 def test_a_healthy_endpoint_is_left_alone_and_says_what_it_serves(running):
@@ -56,14 +57,14 @@ def test_without_a_release_nothing_is_asked_for(here):
 
 def test_a_server_that_died_is_asked_for_once_and_again_when_it_dies_again(here):
     keys = []
-    for _ in range(2):
+    for looks in (100, 2):
         here.serve()
         assert isinstance(health(here), dg.SkipReason)
         os.kill(here.server().status().pid, signal.SIGKILL)
         until = time.monotonic() + 10
         while here.server().status().alive and time.monotonic() < until:
             time.sleep(0.02)
-        requests = [health(here) for _ in range(100)]
+        requests = [health(here) for _ in range(looks)]
         assert {request.asset_selection[0].to_user_string() for request in requests} == {f"endpoints/{NAME}"}
         keys.append({request.run_key for request in requests})  # Dagster runs a key once
     assert [len(found) for found in keys] == [1, 1]
@@ -77,8 +78,8 @@ class LogSensor:
         self.definition, self.cursor = log_sensor(world.endpoint), None
 
     def tick(self) -> list[tuple[str, str]]:
-        context = dg.build_sensor_context(cursor=self.cursor, resources={"platform": PLATFORM})
-        result = self.definition(context)
+        with dg.build_sensor_context(cursor=self.cursor, resources={"platform": PLATFORM}) as context:
+            result = self.definition(context)
         self.cursor = result.cursor
         return [(request.tags[FIRST], request.tags[LAST]) for request in result.run_requests or []]
 
@@ -139,16 +140,12 @@ class Reconciliation:
         levels += [([key(world.spec.labels)], catalogue.step("pending.of_labels", world.spec))]
         self.definition = reconciliation("flights", levels)
         self.instance = instance
-        folder = world.home / "dagster"
-        folder.mkdir(exist_ok=True)
-        self.instance = dg.DagsterInstance.local_temp(str(folder))
         self.now = datetime(2013, 2, 1, 12, 10, tzinfo=UTC)
 
     def tick(self) -> dict[str, list[tuple[str, str]]]:
-        context = dg.build_schedule_context(
-            instance=self.instance, resources={"platform": PLATFORM}, scheduled_execution_time=self.now
-        )
-        found = self.definition(context)
+        resources = {"platform": PLATFORM}
+        with dg.build_schedule_context(self.instance, self.now, resources=resources) as context:
+            found = self.definition(context)
         if isinstance(found, dg.SkipReason):
             assert found.skip_message == "Everything is computed from the inputs that stand."
             return {}
@@ -162,8 +159,7 @@ class Reconciliation:
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory):
     """An instance on disk: a schedule asks it for the runs under way."""
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("instance"))) as found:
-        yield found
+    return dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("instance")))
 
 
 @pytest.fixture
