@@ -95,6 +95,17 @@ def test_everything_that_the_graph_depends_on_is_in_it():
     assert asset_graph.external_asset_keys == set()
 
 
+def test_no_two_layers_share_a_run_of_a_backfill():
+    """A run over a range has no output for what comes after it in the same run (docs/adr/0002)."""
+    partitioned = {node.key: node for node in nodes() if node.partitions_def}
+    pairs = [
+        (node, partitioned[parent]) for node in partitioned.values() for parent in node.parent_keys & set(partitioned)
+    ]
+    across = [(a, b) for a, b in pairs if (a.key.path[0], b.key.path[0]) != ("tables", "raw")]
+    assert across
+    assert all(a.backfill_policy != b.backfill_policy for a, b in across)
+
+
 def test_every_sensor_and_schedule_is_on():
     found = graph().get_repository_def()
     instigators = [*found.sensor_defs, *found.schedule_defs]

@@ -12,6 +12,24 @@ from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
 from ml_assets.steps.catalogue import Check, Step
 
 
+_MANY = 100_000
+LAYERS = (
+    "raw",
+    "tables",
+    "features",
+    "labels",
+    "training_sets",
+    "models",
+    "evaluations",
+    "releases",
+    "endpoints",
+    "predictions",
+    "outcomes",
+    "drift",
+    "performance",
+)
+
+
 class Owner(Protocol):
     """The component that declares the assets."""
 
@@ -88,7 +106,7 @@ def build(
         ],
         partitions_def=partitions_def,
         can_subset=len(nodes) > 1,
-        backfill_policy=dg.BackfillPolicy.single_run() if partitions_def else None,
+        backfill_policy=_one_run(nodes[-1].layer) if partitions_def else None,
         retry_policy=RETRY,
         pool=pool,
     )
@@ -101,6 +119,15 @@ def build(
             yield from events(context, dg.AssetKey.from_user_string(asset), result)
 
     return materialize
+
+
+def _one_run(layer: str) -> dg.BackfillPolicy:
+    """Any number of partitions of a layer in one run, and never two layers in the same.
+
+    Assets of different policies do not share a run of a backfill, and layers must not: a run over a range reports
+    partitions by itself (see `events`), so it has no output for what comes after it in the same run.
+    """
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=_MANY + LAYERS.index(layer))
 
 
 def definitions(
