@@ -11,7 +11,6 @@ from ml_assets.orchestration.events import advice, events, report, table_schema
 from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
 from ml_assets.steps.catalogue import Check, Step
 
-
 _MANY = 100_000
 LAYERS = (
     "raw",

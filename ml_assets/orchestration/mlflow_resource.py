@@ -16,7 +16,6 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.adapters.deployment import held_lock
 from ml_assets.adapters.settings import Settings
 from ml_assets.errors import MlAssetsError
 
@@ -46,6 +45,8 @@ def mlflow(context: dg.InitResourceContext) -> Iterator[Any]:
 
 @contextmanager
 def _turn(run_id: str) -> Iterator[None]:
+    from ml_assets.adapters.deployment import held_lock
+
     name = hashlib.sha256(run_id.encode()).hexdigest()[:16]
     with held_lock(Path(tempfile.gettempdir()) / f"ml_assets-mlflow-{name}.lock", wait=_PATIENCE_SECONDS):
         yield

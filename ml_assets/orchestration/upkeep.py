@@ -8,6 +8,7 @@ import dagster as dg
 from ml_assets.orchestration.resources import Platform
 from ml_assets.orchestration.retraining import UNDER_WAY
 from ml_assets.orchestration.sensors import requests
+from ml_assets.steps.days import holds
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec
 
@@ -32,7 +33,8 @@ def log_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
         from ml_assets.steps import endpoint
 
         seen = json.loads(context.cursor or "{}")
-        segments, days = endpoint.unread(spec, platform.look(), seen)
+        segments, asked = endpoint.unread(spec, platform.look(), seen)
+        days = {day: content for day, content in asked.items() if holds(spec.model.spine, day)}
         cursor = json.dumps(segments)
         if not days:
             return dg.SensorResult(skip_reason=f"No new answers in {len(segments)} log segments.", cursor=cursor)
