@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,8 @@ def inputs_of(spec: TableSpec, files: Sequence[Stored], partitions: Sequence[str
 
 def memos(spec: TableSpec, lake: Lake, contract: Contract) -> tuple[Memo, Memo]:
     """What the rows were made from, and which deliveries were refused under this contract."""
-    config = [contract, spec.known_at, spec.partition_column, spec.fail_above]
+    rules = [astuple(rule) for rule in contract.rules]  # a contract's text leaves them out
+    config = [contract, rules, spec.known_at, spec.partition_column, spec.fail_above]
     made = Memo(lake, spec.table, version=catalogue.INGEST, config=config)
     return made, Memo(lake, f"refused/{spec.name}", version=catalogue.INGEST, config=config)
 

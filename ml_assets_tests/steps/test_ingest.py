@@ -1,5 +1,6 @@
 """What ingestion does with good deliveries and bad ones."""
 
+import sys
 from shutil import rmtree
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pytest
 
 from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, ingest
-from ml_assets_tests.project import Project, days, flights, parquet
+from ml_assets_tests.project import CONTRACTS, Project, days, flights, parquet
 
 FIRST, SECOND, THIRD = days("2013-01-01", "2013-01-03")
 READABLE, NOT_EMPTY, FEW_INVALID = catalogue.READABLE.name, catalogue.NOT_EMPTY.name, catalogue.FEW_INVALID.name
@@ -313,6 +314,14 @@ def test_a_change_of_the_declaration_judges_the_rows_anew(project, changes):
     take_in(project, FIRST)
     assert not take_in(project, FIRST, **changes).produced[FIRST].reused
     assert take_in(project, FIRST, **changes).produced[FIRST].reused
+
+
+def test_a_rule_that_changes_judges_the_rows_anew(project):
+    project.land(f"{FIRST}.parquet", changed(flights(FIRST), "delay", pa.array([500.0] + [0.0] * 15)))
+    assert said(take_in(project, FIRST), FEW_INVALID).startswith("0 of 16")
+    project.write("../../contracts.py", CONTRACTS.replace("le=600", "le=400"))
+    sys.modules.pop(f"{project.package}.contracts")
+    assert said(take_in(project, FIRST), FEW_INVALID).startswith("1 of 16")
 
 
 def test_a_stricter_share_refuses_what_was_accepted_before(project):
