@@ -68,20 +68,27 @@ def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[st
 def _label(
     con: "duckdb.DuckDBPyConnection", spec: ModelSpec, run: Run, due: list[str]
 ) -> tuple["pa.Table", tuple[Finding, ...]]:
-    """The newest version of an outcome counts; a row without one, or whose outcome says nothing, has no label."""
+    """The newest version of an outcome within the horizon counts, whatever other days are labelled with it.
+
+    A row without one, or whose outcome says nothing, has no label.
+    """
     run.lake.register(con, "spine", spec.spine.table, partitions=due)
     ahead = PartitionRange(min(due), shift(max(due), spec.horizon_days))
     run.lake.register(con, "outcomes", spec.label_table.table, partitions=ahead)
     keys = ", ".join(quote(key) for key in spec.spine.keys)
     con.execute(f"""
         CREATE TEMP TABLE labels AS
-        WITH known AS (
-            SELECT {keys}, CAST(({spec.label}) AS DOUBLE) AS label, known_at AS label_known_at FROM outcomes
-            QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY known_at DESC) = 1
-        ), asked AS (SELECT {keys}, ({spec.at}) AS "at", partition_key FROM spine)
-        SELECT * FROM asked JOIN known USING ({keys})
-        WHERE label IS NOT NULL AND CAST(label_known_at AS DATE) <= CAST(partition_key AS DATE) + {spec.horizon_days}
-        ORDER BY partition_key, {keys}""")
+        WITH told AS (
+            SELECT {keys}, CAST(({spec.label}) AS DOUBLE) AS label, known_at AS label_known_at,
+                   CAST(partition_key AS DATE) AS told_on FROM outcomes
+        ), asked AS (SELECT {keys}, ({spec.at}) AS "at", partition_key, CAST(partition_key AS DATE) AS day FROM spine),
+        known AS (
+            SELECT * FROM asked JOIN told USING ({keys})
+            WHERE told_on BETWEEN day AND day + {spec.horizon_days}
+              AND CAST(label_known_at AS DATE) <= day + {spec.horizon_days}
+            QUALIFY row_number() OVER (PARTITION BY partition_key, {keys} ORDER BY label_known_at DESC) = 1
+        )
+        SELECT * EXCLUDE (told_on, day) FROM known WHERE label IS NOT NULL ORDER BY partition_key, {keys}""")
     ((n_labels, n_early, n_spine),) = con.execute(
         """SELECT count(*), count(*) FILTER (label_known_at <= "at"), (SELECT count(*) FROM spine) FROM labels"""
     ).fetchall()
