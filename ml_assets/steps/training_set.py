@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Join, split and store the rows, unless the same inputs made the set that stands."""
-    inputs = _inputs(spec, run.lake)
+    until = watermark(spec, run.lake)
+    inputs = {**_inputs(spec, run.lake), "watermark": until.isoformat()}
     memo = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=_config(spec))
     if entry := memo.known("", inputs):
         return {
             spec.training_set: StepResult({"": Produced(entry.data_version, entry.metadata, True)}, _found(spec, run))
         }
-    until = watermark(spec, run.lake)
     run.log(f"{spec.training_set}: joining {len(spec.views)} feature views as of each row, labels mature until {until}")
     rows = _rows(spec, run.lake, until)
     commit = run.lake.write(spec.training_set, rows)
