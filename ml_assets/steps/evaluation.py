@@ -97,7 +97,7 @@ def bundle_folder(spec: ModelSpec, run: Run, version: str) -> Path:
 def _score(
     spec: ModelSpec, run: Run, version: ModelVersion, champion: ModelVersion | None
 ) -> tuple["pa.Table", EvaluationData]:
-    frame = Frame.load(spec, run.lake)
+    frame = Frame.load(spec, run.lake, version=_trained_on(spec, run, version))
     test, labels = frame.part("test"), training_set.labels_of(frame.rows)
     known = spec.baseline or spec.spine.keys[:1]  # without a declaration the overall rate, for as many rows
     train = frame.part("train")
@@ -113,6 +113,13 @@ def _score(
     )
     kept = frame.rows.filter(test).select([*spec.spine.keys, "at", "label"])
     return kept.append_column("score", [score]).append_column("baseline_score", [data.baseline_score]), data
+
+
+def _trained_on(spec: ModelSpec, run: Run, version: ModelVersion) -> int:
+    """The training set of a version, though another has been made since: only its test rows are new to the version."""
+    newest = run.lake.version(spec.training_set)
+    same = run.lake.content(spec.training_set, version=newest)[""].hash == version.tags["training_set"]
+    return newest if same else int(version.tags["training_set.lake_version"])
 
 
 def _scores(spec: ModelSpec, run: Run, frame: Frame, version: ModelVersion) -> np.ndarray:

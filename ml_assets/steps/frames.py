@@ -1,7 +1,10 @@
 """Rows as models see them: the spine joined with its features, and columns as NumPy arrays."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +94,15 @@ def as_requests(rows: "pa.Table") -> list[dict[str, Any]]:
         {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
         for row in rows.to_pylist()
     ]
+
+
+def function_version(reference: str | None) -> str:
+    """A request function by name and the source of its module: other source can give other features."""
+    if reference is None:
+        return "none"
+    found = find_spec(reference.rpartition(".")[0])
+    source = Path(found.origin).read_bytes() if found and found.origin else b""
+    return f"{reference}:{sha256(source).hexdigest()}"
 
 
 def _array(column: "pa.ChunkedArray") -> Any:

@@ -21,7 +21,7 @@ from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
 from ml_assets.serving import bundle
 from ml_assets.steps import catalogue, training_set
 from ml_assets.steps.environment import lineage_tags
-from ml_assets.steps.frames import as_requests, input_names, request_schema
+from ml_assets.steps.frames import as_requests, function_version, input_names, request_schema
 from ml_assets.steps.memo import Entry, Memo
 from ml_assets.steps.pictures import markdown_table, picture
 from ml_assets.steps.run import Run
@@ -46,10 +46,10 @@ class Frame:
     inputs: tuple[Input, ...]
 
     @classmethod
-    def load(cls, spec: ModelSpec, lake: Lake) -> "Frame":
-        """Read the training set; categories are learnt from its training split only."""
+    def load(cls, spec: ModelSpec, lake: Lake, *, version: int) -> "Frame":
+        """Read a version of the training set; categories are learnt from its training split only."""
         rows = (
-            lake.dataset(spec.training_set)
+            lake.dataset(spec.training_set, version=version)
             .to_table()
             .sort_by([("at", "ascending"), *((k, "ascending") for k in spec.spine.keys)])
         )
@@ -84,7 +84,7 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     manifest = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
     if manifest is None:
         raise TrainingError(f"There is no training set {spec.training_set}. Materialize it first.")
-    memo = Memo(run.lake, spec.model, version=catalogue.MODEL, config=spec.budget)
+    memo = Memo(run.lake, spec.model, version=catalogue.MODEL, config=_config(spec))
     inputs = {spec.training_set: manifest.data_version}
     fingerprint = memo.fingerprint(inputs)
     known = run.registry.find(spec.name, fingerprint)
@@ -97,7 +97,7 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
             )
         }
     run.registry.require()
-    frame = Frame.load(spec, run.lake)
+    frame = Frame.load(spec, run.lake, version=manifest.metadata["lake version"])
     searched, fitted = _train(spec, run, frame)
     version = _record(spec, run, frame, (searched, fitted), manifest, fingerprint)
     metadata = {
@@ -115,6 +115,11 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
             {"": Produced(fitted.model_hash, {**metadata, **_pictures(fitted, searched)})}, _findings(frame, fitted)
         )
     }
+
+
+def _config(spec: ModelSpec) -> list[Any]:
+    """What makes another model, or another bundle, of the same rows."""
+    return [spec.budget, msgspec.to_builtins(request_schema(spec).views), function_version(spec.request_features)]
 
 
 def _train(spec: ModelSpec, run: Run, frame: Frame) -> tuple[SearchResult, Fitted]:

@@ -3,7 +3,7 @@
 import pytest
 
 from ml_assets.adapters.prediction_log import read
-from ml_assets.steps import catalogue, evaluation, release
+from ml_assets.steps import catalogue, evaluation, model, release, training_set
 from ml_assets_tests.flights import AHEAD, DAYS, World, copied, finding, reused
 
 CHAIN = ("training_sets", "models", "evaluations", "releases")
@@ -67,3 +67,27 @@ def test_a_second_run_says_what_the_first_said(grown):
     assert all(f.passed for f in first.findings)
     released = release.materialize(spec, grown.step())[spec.release]
     assert finding(released, catalogue.IN_FORCE.name).passed
+
+
+def test_another_source_of_the_request_function_trains_again(world, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from ml_assets.defs.flights.features import request_features\n"
+    (tmp_path / "own_function.py").write_text(source)
+    own = world.having(request_features="own_function.request_features")
+    first = model.train(own.spec, own.step())[own.spec.model].produced[""]
+    assert not first.reused
+    assert model.train(own.spec, own.step())[own.spec.model].produced[""].reused
+    (tmp_path / "own_function.py").write_text(source + "# edited\n")
+    assert not model.train(own.spec, own.step())[own.spec.model].produced[""].reused
+
+
+def test_a_version_is_judged_on_the_rows_that_it_was_trained_with(world):
+    """Another training set that was made meanwhile would hold rows that it learnt from among its test rows."""
+    spec = world.having(test=world.spec.test * 2).spec
+    training_set.materialize(spec, world.step())
+    judged = world.having(slices=("carrier",)).spec
+    before = evaluation.read(world.spec, world.step(), "1").evaluation
+    evaluation.materialize(judged, world.step())
+    after = evaluation.read(world.spec, world.step(), "1").evaluation
+    assert (after.n_rows, after.metrics["roc_auc"]) == (before.n_rows, before.metrics["roc_auc"])
+    assert {each.column for each in after.slices} == {"carrier"}

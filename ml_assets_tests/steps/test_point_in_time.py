@@ -152,7 +152,8 @@ def test_training_comes_before_validation_and_that_before_test_with_a_gap_for_th
 def test_categories_are_learnt_from_training_rows_alone(grown):
     from ml_assets.steps.model import Frame
 
-    frame = Frame.load(grown.spec, grown.step().lake)
+    lake = grown.step().lake
+    frame = Frame.load(grown.spec, lake, version=lake.version(grown.spec.training_set))
     train = frame.rows.filter(frame.part("train"))
     (carrier,) = [i for i in frame.inputs if i.name == "carrier"]
     assert carrier.categories == tuple(sorted(set(train["carrier"].to_pylist())))
