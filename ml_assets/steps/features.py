@@ -109,13 +109,21 @@ def _together(findings: Sequence[Finding]) -> Finding:
 
 
 def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", end: datetime) -> Finding:
-    if not spec.daily:
-        return Finding(catalogue.HINDSIGHT.name, passed=True, sentence="A static view has no later data.")
-    day = (end - DAY).date().isoformat()
-    newest = among(rows, "partition_key", [day])
-    proof = time_travel(con, spec.view, newest, end - DAY, end)
+    if spec.daily:
+        day, span = (end - DAY).date().isoformat(), (end - DAY, end)
+        proof = time_travel(con, spec.view, among(rows, "partition_key", [day]), *span)
+    else:
+        day, span = "a static view", _known_from_to(con, spec)
+        proof = time_travel(con, spec.view, rows, *span)
     sentence = f"{proof.n_rows} rows of {day} came out the same." if proof.identical else shorten(proof.differences)
     return Finding(catalogue.HINDSIGHT.name, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
+
+
+def _known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[datetime, datetime]:
+    """When the first and the last row of a static view's tables could be used."""
+    tables = " UNION ALL ".join(f"SELECT known_at FROM {quote(table.name)}" for table in spec.tables)
+    ((first, last),) = con.sql(f"SELECT min(known_at), max(known_at) FROM ({tables})").fetchall()
+    return (first, last) if first else _ALWAYS
 
 
 def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") -> Finding:
@@ -140,8 +148,9 @@ def _keep_online(spec: ViewSpec, run: Run, rows: "pa.Table | None" = None) -> No
             _keep_online(spec, run, _newest_rows(spec, run.lake))
         return
     columns = [*view.entity, FEATURE_TIMESTAMP, *view.features()]
-    if not spec.daily:
-        store.write(view.name, view.entity, view.features(), rows.select(columns), keep=None)
+    if not spec.daily:  # all of them, so that an entity that has left the table leaves the store as well
+        always = {"first": _ALWAYS[0], "last": _ALWAYS[1]}
+        store.replace(view.name, view.entity, view.features(), rows.select(columns), keep=None, **always)
     days = sorted(set(rows["partition_key"].to_pylist())) if spec.daily else []
     for first, last in runs_of(days):
         part = among(rows, "partition_key", [day for day in days if first <= day <= last]).select(columns)

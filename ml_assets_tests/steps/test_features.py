@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from shutil import rmtree
 
+import pyarrow as pa
 import pytest
 
 from ml_assets.adapters.online_store import SqliteOnlineStore, microseconds
@@ -202,3 +203,24 @@ def test_an_empty_static_view_writes_no_rows(project):
     path = project.defs_folder / "defs.yaml"
     path.write_text(path.read_text().replace("SELECT carrier, known_at, fleet FROM carriers", sql))
     assert compute(project, "carrier_attributes").produced[""].metadata["n_rows"] == 0
+
+
+def test_a_static_view_that_knows_the_future_fails_the_hindsight_check(landed):
+    sql = "SELECT carrier, min(known_at) AS known_at, avg(delay) AS fleet FROM flights GROUP BY carrier"
+    path = landed.defs_folder / "defs.yaml"
+    path.write_text(path.read_text().replace("SELECT carrier, known_at, fleet FROM carriers", sql))
+    result = compute(landed, "carrier_attributes")
+    assert result.produced == {}
+    assert not next(f for f in result.findings if f.check == catalogue.HINDSIGHT.name).passed
+
+
+def test_an_entity_that_leaves_the_table_leaves_the_online_store(project):
+    project.land_carriers()
+    ingest.ingest(project.table("carriers"), project.step())
+    compute(project, "carrier_attributes")
+    assert store(project).lookup("carrier_attributes", ("B6",), FAR)
+    project.land("carriers.parquet", pa.table({"carrier": ["UA"], "fleet": [100]}), table="carriers")
+    ingest.ingest(project.table("carriers"), project.step())
+    compute(project, "carrier_attributes")
+    assert store(project).lookup("carrier_attributes", ("B6",), FAR) is None
+    assert store(project).lookup("carrier_attributes", ("UA",), FAR)
