@@ -186,7 +186,7 @@ class Model(Declared):
         self._check(spine, label, views)
         self._check_function()
         specs = tuple(view.spec(project) for view in views)
-        features = {name for view in specs for name in view.view.qualified_features()}
+        features = {f"{view.name}__{column.name}" for view in views for column in view.columns(project)}
         self._check_columns(features | {column.name for column in spine.columns()})
         horizon = self.duration(self.label.horizon, "label", "horizon")
         train = self.train
