@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components.declared import Declared, Freshness, Schema
+from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.model import Model
 from ml_assets.components.project import Project
 from ml_assets.orchestration import assets, automation, partitions, upkeep
@@ -16,6 +16,14 @@ from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
 
 # `model` is the word that users write; Dagster asks the class, never an instance, for its own method of that name.
 warnings.filterwarnings("ignore", 'Field name "model" in "Endpoint" shadows', UserWarning)
+
+_VERSIONS = {
+    "endpoints": catalogue.ENDPOINT,
+    "predictions": catalogue.PREDICTIONS,
+    "outcomes": catalogue.OUTCOMES,
+    "drift": catalogue.DRIFT,
+    "performance": catalogue.PERFORMANCE,
+}
 
 
 class Rollout(Schema):
@@ -83,13 +91,17 @@ class Endpoint(Declared):
                 name=self.op_name(node.layer),
                 nodes=[node],
                 step=step,
-                version=1,
+                version=_VERSIONS[node.layer],
                 partitions_def=days if node.layer != "endpoints" else None,
             )
             for node, step in self._nodes(spec)
         ]
         sensors = [upkeep.log_sensor(spec), upkeep.health_sensor(spec)]
         return assets.definitions(built, sensors=sensors, upkeep=project.upkeep(self))
+
+    def levels(self, project: Project) -> list[Level]:
+        """A release that nothing serves: its step was killed, or failed."""
+        return [([dg.AssetKey(["endpoints", self.name])], catalogue.step("pending.of_endpoint", self.spec(project)))]
 
     def spec(self, project: Project) -> EndpointSpec:
         """The endpoint with its model."""
@@ -146,6 +158,7 @@ class Endpoint(Declared):
                 partitions.window(dg.AssetKey(["labels", model.name]), after=AHEAD_DAYS),
             ],
             checks=(catalogue.COVERED,),
+            freshness=policy,
             automation=automation.on_new_content(present=[answered.key]),
         )
         return [

@@ -91,7 +91,6 @@ def build(
     step: Step,
     version: int,
     partitions_def: dg.PartitionsDefinition | None = None,
-    pool: str | None = None,
 ) -> dg.AssetsDefinition:
     """Make the assets of one step: a single operation that reports each node, each partition and each check."""
 
@@ -107,7 +106,6 @@ def build(
         can_subset=len(nodes) > 1,
         backfill_policy=_one_run(nodes[-1].layer) if partitions_def else None,
         retry_policy=RETRY,
-        pool=pool,
     )
     def materialize(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
         run = platform.run(context)

@@ -132,7 +132,7 @@ def _parity(spec: EndpointSpec, run: Run, packed: Bundle, status: EndpointStatus
     """Send rows of the newest days through the real server, pinned to the version, and compare with the lake."""
     model = spec.model
     days = run.lake.partitions(model.spine.table)
-    newest = min(run.lake.partitions(view.name)[-1] for view in model.views if view.daily)
+    newest = min((run.lake.partitions(view.name)[-1] for view in model.views if view.daily), default=days[-1])
     span = PartitionRange(shift(newest, -_DAYS), min(days[-1], shift(newest, 1)))
     until = datetime.fromisoformat(newest) + timedelta(days=1)
     rows = spine_with_features(model, run.lake, span, where=f"\"at\" < TIMESTAMPTZ '{until.isoformat()}+00:00'")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from ml_assets.adapters.landing import Landing
-from ml_assets.steps import catalogue, features, ingest, labels
+from ml_assets.steps import catalogue, endpoint, features, ingest, labels, release
 from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
+from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
 from ml_assets.tables import contract as contracts
 
 
@@ -50,6 +50,13 @@ def of_labels(spec: ModelSpec, run: Run) -> Mapping[str, str]:
         return {}
     days = run.lake.partitions(spec.spine.table)
     return _unknown(labels.memo(spec, run), labels.inputs_of(spec, run.lake, days)) if days else {}
+
+
+def of_endpoint(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
+    """The released version, when the server does not answer with it."""
+    released = release.latest(spec.model, run.lake)
+    served = endpoint.local(spec, run).status().weights if released else {}
+    return {"": released.version} if released and not served.get(released.version) else {}
 
 
 def _unknown(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ml_assets.orchestration import upkeep
 from ml_assets.orchestration.resources import PLATFORM
 from ml_assets.orchestration.upkeep import health_sensor, log_sensor, reconciliation
 from ml_assets.steps import catalogue, evaluation, features, ingest, labels
-from ml_assets_tests.flights import AHEAD, DAYS, NAME, World, copied, ended
+from ml_assets_tests.flights import AHEAD, DAYS, NAME, World, copied, ended, release_copy
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -98,6 +98,15 @@ def test_exactly_the_days_that_clients_asked_about_since_are_requested(running):
     ask(running, "2013-01-12")
     assert sensor.tick() == [("2013-01-12", "2013-01-12")]
     assert [days for _ in range(100) if (days := sensor.tick())] == []
+
+
+def test_a_question_about_a_day_that_the_table_does_not_have_requests_nothing(running):
+    sensor = LogSensor(running)
+    sensor.tick()
+    ask(running, "2026-11-20")  # as whoever leaves `at` out asks about today
+    assert sensor.tick() == []
+    ask(running, "2026-11-20", "2013-01-05")
+    assert sensor.tick() == [("2013-01-05", "2013-01-05")]
 
 
 def test_our_own_questions_request_nothing(running):
@@ -213,3 +222,14 @@ def test_labels_whose_record_was_lost_are_requested(here, schedule):
     labels.materialize(here.spec, here.step(DAYS[3]))
     assert here.spec.labels not in schedule.tick()
     assert upkeep.RECONCILE_CRON == "*/10 * * * *"
+
+
+def test_a_release_that_nothing_serves_is_requested_until_it_is_served(here):
+    asked = catalogue.step("pending.of_endpoint", here.endpoint)
+    assert asked(here.step()) == {"": "1"}  # its first start was killed
+    here.serve()
+    assert asked(here.step()) == {}
+    release_copy(here)
+    assert asked(here.step()) == {"": "2"}
+    here.serve()
+    assert asked(here.step()) == {}
