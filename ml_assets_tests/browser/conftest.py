@@ -36,7 +36,7 @@ def chromium() -> str:
     return str(found)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dagster(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the UI: aircraft, airports and two days of weather have landed, the second day's file cut off."""
     from ml_assets.demo.services import HOST, free_port
@@ -79,9 +79,9 @@ def await_graph(address: str, process: subprocess.Popen, home: Path) -> None:
     pytest.fail(f"`ml-assets dev` shows no assets at {address}.\n{logs}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium, tmp_path_factory):
-    """Chromium with a new profile."""
+    """Chromium with a new profile; while it is there, this thread has a running event loop."""
     from playwright.sync_api import expect, sync_playwright
 
     profile = tmp_path_factory.mktemp("profile")

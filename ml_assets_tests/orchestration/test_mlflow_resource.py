@@ -23,7 +23,10 @@ def runs(tmp_path, monkeypatch):
         experiment = client.get_experiment_by_name("assets")
         return [(run.info.status, run.data.metrics) for run in client.search_runs([experiment.experiment_id])]
 
-    return found
+    yield found
+    import mlflow as library
+
+    library.set_tracking_uri("")  # MLflow keeps it for the whole process
 
 
 def own_assets(*, fails: bool) -> list[dg.AssetsDefinition]:
