@@ -56,7 +56,7 @@ class Services:
         self._await("code", lambda: _accepts_unix(self._socket))
         workspace = self._workspace()
         port = port or free_port(3000)
-        self._start("daemon", ["ml_assets.demo.daemon", "run", "-w", str(workspace), "--log-format", "json"])
+        self._start("daemon", ["dagster._daemon", "run", "-w", str(workspace), "--log-format", "json"])
         web = ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(port), "--dagster-log-level", "warning"]
         self._start("webserver", web)
         self._await("webserver", lambda: _accepts(port))
