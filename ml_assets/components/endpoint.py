@@ -100,8 +100,12 @@ class Endpoint(Declared):
         return assets.definitions(built, sensors=sensors, upkeep=project.upkeep(self))
 
     def levels(self, project: Project) -> list[Level]:
-        """A release that nothing serves: its step was killed, or failed."""
-        return [([dg.AssetKey(["endpoints", self.name])], catalogue.step("pending.of_endpoint", self.spec(project)))]
+        """A release that nothing serves and days without answers: their steps were killed, or failed."""
+        spec = self.spec(project)
+        return [
+            ([dg.AssetKey(["endpoints", self.name])], catalogue.step("pending.of_endpoint", spec)),
+            ([dg.AssetKey(["predictions", self.name])], catalogue.step("pending.of_predictions", spec)),
+        ]
 
     def spec(self, project: Project) -> EndpointSpec:
         """The endpoint with its model."""

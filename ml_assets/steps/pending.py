@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ml_assets.adapters.landing import Landing
-from ml_assets.steps import catalogue, endpoint, features, ingest, labels, release
+from ml_assets.steps import catalogue, endpoint, features, ingest, labels, predictions, release
 from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
@@ -57,6 +57,13 @@ def of_endpoint(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     released = release.latest(spec.model, run.lake)
     served = endpoint.local(spec, run).status().weights if released else {}
     return {"": released.version} if released and not served.get(released.version) else {}
+
+
+def of_predictions(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
+    """Days that can be answered, and were not, or not to their end."""
+    released = release.latest(spec.model, run.lake)
+    days = run.lake.partitions(spec.model.spine.table) if released else []
+    return predictions.incomplete(spec, run, predictions.due_days(spec, run, released, days)) if released else {}
 
 
 def _unknown(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

@@ -7,53 +7,67 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_assets.adapters.deployment import predict
+from ml_assets.adapters.deployment import held_lock, predict
 from ml_assets.adapters.lake import PartitionRange
 from ml_assets.adapters.prediction_log import expand, read
 from ml_assets.engine import connect, quote
 from ml_assets.errors import EndpointError
 from ml_assets.records import Finding, Produced, StepResult, unchanged
-from ml_assets.steps import catalogue, evaluation, release
+from ml_assets.steps import catalogue, evaluation, release, training_set
 from ml_assets.steps.arrow import among
-from ml_assets.steps.days import shift
+from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.endpoint import BY_THE_GRAPH, local
 from ml_assets.steps.frames import as_requests
 from ml_assets.steps.memo import Memo, digest
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
+from ml_assets.steps.specs import AHEAD_DAYS, DAY, EndpointSpec
 from ml_assets.tables.outline import outline
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ENOUGH = 0.9
+_PATIENCE_SECONDS = 300
+_UNTIL = "known until"
 
 
 def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Ask the endpoint about every row of the spine that is due and was not asked yet; keep the log by day.
 
-    Days before the champion's test rows hold what it learnt from and are not asked about; a day whose features
-    are not computed waits, since a row is asked about once and would keep an answer from stale features.
+    Days before the champion's test rows hold what it learnt from and are not asked about; days whose features are
+    not computed, and hours that nothing is known of yet, wait: a row is asked about once and would keep an answer
+    from stale features.
     """
     released = release.latest(spec.model, run.lake)
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
-    first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
-    due = sorted(_with_features(spec, run, [p for p in run.partitions if p >= first]))
-    memo = Memo(run.lake, spec.predictions, version=catalogue.PREDICTIONS, config=None)
-    if reused := _already(spec, run, memo, due):
+    due, memo = due_days(spec, run, released, run.partitions), _memo(spec, run)
+    until = training_set.known_until(spec.model, run.lake)
+    if reused := _already(spec, run, memo, due, until):
         return {spec.predictions: reused}
-    asked = _due_rows(spec, run, due) if due else []
-    logged = _log(spec, run)
-    missing = [row for row in asked if _key(spec, row) not in logged]
-    if missing:
-        url = local(spec, run).status().url
-        run.log(f"{spec.predictions}: asking {url} about {len(missing):,} rows of {due[0]} to {due[-1]}")
-        predict(url or "", _requests(spec, run, released.version, missing), request_id=BY_THE_GRAPH)
-    result = _keep(spec, run, released.version, asked)
-    for day, produced in result.produced.items():
-        memo.write(day, _state(spec, run, day), produced.data_version, produced.metadata)
+    asked = _due_rows(spec, run, due, until) if due else []
+    if asked:
+        _ask(spec, run, released.version, asked)
+    grown = _log_size(spec, run)  # before the log is read: what a client asks meanwhile is new to the next run
+    result = _keep(spec, run, asked)
+    for day in {*result.produced, *due}:
+        made = result.produced.get(day, Produced(""))  # a day may have no rows
+        memo.write(day, _state(spec, run, day, grown, until), made.data_version, made.metadata)
     return {spec.predictions: result}
+
+
+def due_days(spec: EndpointSpec, run: Run, released: release.Release, days: Sequence[str]) -> list[str]:
+    """Those of the days whose rows the released version has not learnt from, and whose features are computed."""
+    first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
+    return sorted(_with_features(spec, run, [day for day in days if day >= first]))
+
+
+def incomplete(spec: EndpointSpec, run: Run, days: Sequence[str]) -> dict[str, str]:
+    """Days that were never asked about, or not as far as is known by now, by the moment until which they can be."""
+    memo, until = _memo(spec, run), training_set.known_until(spec.model, run.lake)
+    wanted = {day: _until(day, until) for day in days}
+    entries = {day: memo.read(day) for day in days}
+    return {d: said for d, said in wanted.items() if not (e := entries[d]) or e.inputs.get(_UNTIL) != said}
 
 
 def outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
@@ -77,20 +91,35 @@ def outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     return {spec.outcomes: StepResult(produced, (_covered(rows),))}
 
 
-def _already(spec: EndpointSpec, run: Run, memo: Memo, days: Sequence[str]) -> StepResult | None:
-    """What stands, when neither the spine nor the log has grown since for any of the days."""
-    entries = {day: memo.known(day, _state(spec, run, day)) for day in days}
+def _already(spec: EndpointSpec, run: Run, memo: Memo, days: Sequence[str], until: datetime) -> StepResult | None:
+    """What stands, when neither spine nor log nor what is known has grown since for any of the days."""
+    grown = _log_size(spec, run)
+    entries = {day: memo.known(day, _state(spec, run, day, grown, until)) for day in days}
     if not days or None in entries.values():
         return None
-    produced = {day: Produced(e.data_version, e.metadata, reused=True) for day, e in entries.items() if e}
+    produced = {
+        day: Produced(e.data_version, e.metadata, reused=True) for day, e in entries.items() if e and e.data_version
+    }
     return StepResult(produced, unchanged(catalogue.ANSWERED.name))
 
 
-def _state(spec: EndpointSpec, run: Run, day: str) -> dict[str, str]:
+def _state(spec: EndpointSpec, run: Run, day: str, log_size: str, until: datetime) -> dict[str, str]:
     spine = run.lake.content(spec.model.spine.table, partitions=[day, shift(day, AHEAD_DAYS)])
+    rows = digest({d: c.hash for d, c in spine.items()})
+    return {spec.model.spine.table: rows, "log": log_size, _UNTIL: _until(day, until)}
+
+
+def _until(day: str, until: datetime) -> str:
+    return min(until, start_of(day) + DAY).isoformat()
+
+
+def _memo(spec: EndpointSpec, run: Run) -> Memo:
+    return Memo(run.lake, spec.predictions, version=catalogue.PREDICTIONS, config=None)
+
+
+def _log_size(spec: EndpointSpec, run: Run) -> str:
     log = Path(local(spec, run).config.log)
-    sizes = sorted((path.name.removesuffix(".open"), path.stat().st_size) for path in log.glob("*.jsonl*"))
-    return {spec.model.spine.table: digest({d: c.hash for d, c in spine.items()}), "log": digest(sizes)}
+    return digest(sorted((path.name.removesuffix(".open"), path.stat().st_size) for path in log.glob("*.jsonl*")))
 
 
 def _with_features(spec: EndpointSpec, run: Run, days: Sequence[str]) -> set[str]:
@@ -99,7 +128,7 @@ def _with_features(spec: EndpointSpec, run: Run, days: Sequence[str]) -> set[str
     return set(days).intersection(*computed)
 
 
-def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str]) -> list[dict[str, Any]]:
+def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str], until: datetime) -> list[dict[str, Any]]:
     model = spec.model
     with connect() as con:
         span = PartitionRange(days[0], shift(days[-1], AHEAD_DAYS))
@@ -108,7 +137,8 @@ def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str]) -> list[dict[st
         return as_requests(
             con.sql(f"""
                 SELECT * FROM (SELECT * EXCLUDE (partition_key), ({model.at}) AS "at" FROM spine)
-                WHERE CAST(CAST("at" AS DATE) AS VARCHAR) IN ({wanted}) ORDER BY "at", {", ".join(model.spine.keys)}
+                WHERE CAST(CAST("at" AS DATE) AS VARCHAR) IN ({wanted}) AND "at" < TIMESTAMPTZ '{until.isoformat()}'
+                ORDER BY "at", {", ".join(model.spine.keys)}
                 """).to_arrow_table()
         )
 
@@ -139,14 +169,27 @@ def _answers(spec: EndpointSpec, run: Run) -> "pa.Table":
     return among(among(rows, "purpose", ["serve"]), "status", ["ok"])
 
 
+def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]) -> None:
+    """Ask whatever version has the traffic about the rows that nobody asked about; one run at a time."""
+    server = local(spec, run)
+    server.folder.mkdir(parents=True, exist_ok=True)
+    with held_lock(server.folder / "asking.lock", wait=_PATIENCE_SECONDS):
+        logged = _log(spec, run)
+        if missing := [row for row in rows if _key(spec, row) not in logged]:
+            status = server.status()
+            version = max(status.weights, key=lambda each: status.weights[each], default=released)
+            run.log(f"{spec.predictions}: asking {status.url} about {len(missing):,} rows")
+            predict(status.url or "", _requests(spec, run, version, missing), request_id=BY_THE_GRAPH)
+
+
 def _requests(spec: EndpointSpec, run: Run, version: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     schema = evaluation.fetch(spec.model, run, version).schema
     names = [*(field.name for field in schema.request_fields), "at"]
     return [{name: row[name] for name in names} for row in rows]
 
 
-def _keep(spec: EndpointSpec, run: Run, version: str, asked: list[dict[str, Any]]) -> StepResult:
-    rows = _by_day(spec, run, version)
+def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]]) -> StepResult:
+    rows = _by_day(spec, run)
     days = sorted(set(rows["partition_key"].to_pylist()) & set(run.partitions))
     if not days:
         return StepResult({}, unchanged(catalogue.ANSWERED.name))
@@ -169,12 +212,13 @@ def _keep(spec: EndpointSpec, run: Run, version: str, asked: list[dict[str, Any]
     return StepResult(produced, (finding,))
 
 
-def _by_day(spec: EndpointSpec, run: Run, version: str) -> "pa.Table":
-    """The answered requests with keys, inputs and the day of their prediction time."""
+def _by_day(spec: EndpointSpec, run: Run) -> "pa.Table":
+    """The answered requests with keys, the inputs of every version that answered, and the day of their time."""
     import pyarrow as pa
 
-    inputs = evaluation.fetch(spec.model, run, version).schema.inputs
     rows = _answers(spec, run)
+    bundles = [evaluation.fetch(spec.model, run, version) for version in rows["version"].unique().to_pylist()]
+    inputs = list({wanted.name: wanted for found in bundles for wanted in found.schema.inputs}.values())
     found = [_key(spec, json.loads(text)) for text in rows["request"].to_pylist()]
     days = [at.date().isoformat() for at in rows["at"].to_pylist()]
     kinds = _key_kinds(spec.model.spine.contract, spec.model.spine.keys)
@@ -212,7 +256,7 @@ def _outcome_inputs(spec: EndpointSpec, run: Run) -> dict[str, dict[str, str]]:
 
 
 def _with_labels(spec: EndpointSpec, run: Run, days: list[str]) -> "pa.Table":
-    """The newest answer for a row counts; one without a label keeps a null."""
+    """Every answer with the label of its row; one without a label keeps a null."""
     keys = ", ".join(quote(key) for key in spec.model.spine.keys)
     with connect() as con:
         run.lake.register(con, "predictions", spec.predictions, partitions=days)

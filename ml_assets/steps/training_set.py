@@ -63,11 +63,19 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
 
 
 def watermark(spec: ModelSpec, lake: Lake) -> datetime:
-    """The instant up to which labels are mature: the horizon before the end of the newest day of outcomes."""
+    """The instant up to which labels are mature: the horizon before the end of what is known of outcomes."""
+    return known_until(spec, lake) - spec.horizon
+
+
+def known_until(spec: ModelSpec, lake: Lake) -> datetime:
+    """The end of the last hour that outcomes tell of, within their newest day: a day can be delivered hour by hour."""
     days = lake.partitions(spec.label_table.table) if lake.exists(spec.label_table.table) else []
     if not days:
         raise TrainingError(f"There are no outcomes in {spec.label_table.table} yet. Land and materialize them first.")
-    return start_of(days[-1]) + DAY - spec.horizon
+    with connect() as con:
+        newest = lake.read(spec.label_table.table, con, partitions=[days[-1]], columns=["known_at"])
+        ((known,),) = newest.aggregate("date_trunc('hour', max(known_at)) + INTERVAL 1 HOUR").fetchall()
+    return min(known, start_of(days[-1]) + DAY)
 
 
 def read_manifest(lake: Lake, place: str) -> dict[str, Any]:

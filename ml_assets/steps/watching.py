@@ -73,8 +73,7 @@ def watch_performance(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
 
 def maturity(spec: EndpointSpec, run: Run) -> Maturity:
     """Labels of a day are mature the label's horizon after its end, counted on the clock of the data."""
-    known_until = training_set.watermark(spec.model, run.lake) + spec.model.horizon
-    return Maturity(as_of=known_until, wait=spec.model.horizon)
+    return Maturity(as_of=training_set.known_until(spec.model, run.lake), wait=spec.model.horizon)
 
 
 def recent_performance(spec: EndpointSpec, run: Run, version: str) -> Performance | None:

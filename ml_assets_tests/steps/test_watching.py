@@ -1,8 +1,9 @@
 """What was asked, what became of it, and what is measured from both, on a real server."""
 
+import json
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from ml_assets.adapters.deployment import predict
 from ml_assets.adapters.prediction_log import read
 from ml_assets.engine import connect
+from ml_assets.feeds.flights import land
 from ml_assets.monitoring.drift import Thresholds, drift
 from ml_assets.monitoring.performance import Maturity
 from ml_assets.monitoring.profile import Profile
-from ml_assets.steps import catalogue, endpoint, predictions, watching
+from ml_assets.steps import catalogue, endpoint, evaluation, model, pending, predictions, training_set, watching
 from ml_assets.steps.frames import as_requests, spine_with_features
 from ml_assets_tests.flights import AHEAD, DAYS, World, ended, finding
 
@@ -89,6 +91,29 @@ def test_a_day_is_asked_about_once_its_features_are_computed(world):
     assert [day for day, made in result.produced.items() if not made.reused] == [AHEAD]
 
 
+def test_a_day_that_is_delivered_hour_by_hour_is_asked_about_as_far_as_it_is_known(world):
+    def arrive(last_hour: str) -> None:
+        land(world.settings.landing_uri, since=date.fromisoformat(AHEAD), until=date.fromisoformat(AHEAD), grain="hour")
+        for path in world.home.glob(f"landing/*/{AHEAD}T*"):
+            if path.stem > f"{AHEAD}T{last_hour}":
+                path.unlink()
+        world.take_in(AHEAD, "2013-01-17")
+        world.compute(AHEAD)
+        assert list(pending.of_predictions(world.endpoint, world.step())) == [AHEAD]
+        predictions.materialize(world.endpoint, world.step(AHEAD))
+
+    world.serve()
+    assert pending.of_predictions(world.endpoint, world.step()) == {}
+    arrive("12")
+    assert training_set.watermark(world.spec, world.step().lake).isoformat() == "2013-01-15T13:00:00+00:00"
+    asked = world.rows(PREDICTIONS, [AHEAD])
+    assert 0 < asked.num_rows < len(due(world, AHEAD))
+    assert pending.of_predictions(world.endpoint, world.step()) == {}
+    assert max(at.isoformat() for at in asked["at"].to_pylist()) < f"{AHEAD}T13:00"
+    arrive("23")
+    assert sorted(world.rows(PREDICTIONS, [AHEAD])["flight_id"].to_pylist()) == due(world, AHEAD)
+
+
 def test_what_a_client_asked_is_kept_and_not_asked_again(world):
     world.serve()
     world.land(AHEAD, AHEAD)
@@ -102,6 +127,27 @@ def test_what_a_client_asked_is_kept_and_not_asked_again(world):
     predictions.materialize(world.endpoint, world.step(AHEAD))
     kept = [r for r in world.rows(PREDICTIONS).to_pylist() if r["flight_id"] == row["flight_id"]]
     assert [r["prediction_id"] for r in kept] == [mine["prediction_id"]]
+
+
+def test_answers_keep_the_inputs_of_their_version_when_one_with_fewer_is_released(world):
+    """Nulls in place of them would be drift that nobody has."""
+    world.serve()
+    fewer = world.having(
+        views=tuple(v for v in world.spec.views if v.view.name != "aircraft_attributes"),
+        budget=replace(world.spec.budget, trials=1, rounds=5),
+    )
+    training_set.materialize(fewer.spec, fewer.step())
+    model.train(fewer.spec, fewer.step())
+    place = world.home / "lake" / "objects" / "releases" / "arrival_delay.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"version": "2", "previous": "1"}))
+    before = world.rows(PREDICTIONS, [ASKED[1]])
+    request = evaluation.fetch(world.spec, world.step(), "1").golden.requests[0]
+    predict(world.server().status().url, [request | {"at": f"{ASKED[1]}T12:00:00Z"}])
+    predictions.materialize(fewer.endpoint, fewer.step(*ASKED))
+    after = world.rows(PREDICTIONS, [ASKED[1]])
+    assert after.num_rows == before.num_rows + 1
+    seats = "aircraft_attributes__seats"
+    assert after[seats].null_count <= before[seats].null_count + 1 < before.num_rows
 
 
 def table(rows: list[dict]):
