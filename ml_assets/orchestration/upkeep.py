@@ -73,7 +73,8 @@ def health_sensor(spec: EndpointSpec) -> dg.SensorDefinition:
 def reconciliation(group: str, levels: Sequence[tuple[Sequence[dg.AssetKey], Pending]]) -> dg.ScheduleDefinition:
     """Every ten minutes, requests the partitions whose inputs are not those that they were computed from.
 
-    What fails again and again is asked for once an hour, and never while a run of the same assets is under way.
+    Only those that were missing at the last look too, since a condition may be about to run them. What fails again and
+    again is asked for once an hour, and never while a run of the same assets is under way.
     """
     every = [key for keys, _ in levels for key in keys]
 
@@ -85,14 +86,20 @@ def reconciliation(group: str, levels: Sequence[tuple[Sequence[dg.AssetKey], Pen
         description=f"Finds what the conditions of {group} missed: they see changes, this sees the state.",
     )
     def tick(context: dg.ScheduleEvaluationContext, platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
+        from ml_assets.steps.pending import seen_twice
+
         run, busy = platform.look(), _under_way(context.instance)
         hour = f"{context.scheduled_execution_time:%Y-%m-%dT%H}"
+        missing = {keys[-1].to_user_string(): pending(run) for keys, pending in levels if not busy & set(keys)}
+        lasting = seen_twice(group, run, missing)
         found = [
             request
-            for keys, pending in levels
-            if not busy & set(keys) and (missing := pending(run))
-            for request in requests(f"{keys[-1].to_user_string()}:reconcile:{hour}", keys, missing)
+            for keys, _ in levels
+            if (days := lasting.get(keys[-1].to_user_string()))
+            for request in requests(f"{keys[-1].to_user_string()}:reconcile:{hour}", keys, days)
         ]
+        if not found and any(missing.values()):
+            return dg.SkipReason("Some partitions wait to be computed; they are asked for if they still do next time.")
         return found or dg.SkipReason("Everything is computed from the inputs that stand.")
 
     return tick

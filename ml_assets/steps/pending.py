@@ -1,5 +1,6 @@
 """What should be computed and is not: the level that the reconciling schedule looks at, where conditions see edges."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from ml_assets.adapters.landing import Landing
@@ -68,3 +69,14 @@ def of_predictions(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
 
 def _unknown(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     return {p: memo.fingerprint(hashes) for p, hashes in inputs.items() if memo.known(p, hashes) is None}
+
+
+def seen_twice(group: str, run: Run, missing: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Of what is missing now, what was missing for the same reason at the last look; remembers this look."""
+    place = f"reconcile/{group}.json"
+    before = json.loads(run.lake.get_object(place)) if run.lake.has_object(place) else {}
+    run.lake.replace_object(place, json.dumps({name: dict(found) for name, found in missing.items()}).encode())
+    return {
+        name: {p: reason for p, reason in found.items() if before.get(name, {}).get(p) == reason}
+        for name, found in missing.items()
+    }

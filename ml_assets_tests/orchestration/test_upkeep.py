@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from datetime import UTC, datetime
@@ -151,10 +152,14 @@ class Reconciliation:
         self.instance = instance
         self.now = datetime(2013, 2, 1, 12, 10, tzinfo=UTC)
 
+    def look(self) -> list[dg.RunRequest] | dg.SkipReason:
+        with dg.build_schedule_context(self.instance, self.now, resources={"platform": PLATFORM}) as context:
+            return self.definition(context)
+
     def tick(self) -> dict[str, list[tuple[str, str]]]:
-        resources = {"platform": PLATFORM}
-        with dg.build_schedule_context(self.instance, self.now, resources=resources) as context:
-            found = self.definition(context)
+        """What is requested at the second of two looks."""
+        self.look()
+        found = self.look()
         if isinstance(found, dg.SkipReason):
             assert found.skip_message == "Everything is computed from the inputs that stand."
             return {}
@@ -179,6 +184,15 @@ def schedule(here, instance):
 
 def test_nothing_is_requested_while_everything_is_computed_from_what_stands(here, schedule):
     assert schedule.tick() == {}
+
+
+def test_what_a_condition_may_be_about_to_run_is_not_requested_at_first_sight(here, schedule):
+    schedule.tick()
+    shutil.rmtree(here.home / "lake" / "objects" / "memo" / "labels")
+    first = schedule.look()
+    assert isinstance(first, dg.SkipReason)
+    assert "wait to be computed" in first.skip_message
+    assert here.spec.labels in schedule.tick()
 
 
 def test_a_lost_edge_is_found_until_it_is_computed(here, schedule):
