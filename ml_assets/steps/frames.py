@@ -28,7 +28,8 @@ def spine_with_features(
 ) -> "pa.Table":
     """Spine rows in the order of their keys, `at`, and `<view>__<feature>` of every view as of `at`.
 
-    `join` names an Arrow-backed lake table to join by the keys; `where` filters rows by SQL over all of it.
+    `join` names a lake table to join by keys and day, since a key may recur on another day; `where` filters rows by
+    SQL over all of it.
     """
     keys = ", ".join(quote(key) for key in spec.spine.keys)
     with connect() as con:
@@ -38,7 +39,7 @@ def spine_with_features(
         more = ""
         if join:
             lake.register(con, "joined", join)
-            more = f'JOIN (SELECT * EXCLUDE ("at", partition_key) FROM joined) USING ({keys})'
+            more = f'JOIN (SELECT * EXCLUDE ("at") FROM joined) USING ({keys}, partition_key)'
         con.execute(
             f"CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key)"
             f' FROM (SELECT *, ({spec.at}) AS "at" FROM spine)'

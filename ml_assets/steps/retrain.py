@@ -57,6 +57,12 @@ def backlog(spec: ModelSpec, lake: Lake) -> list[str]:
     return waiting + [f"{spec.labels} {day}" for day in sorted(both - labelled)]
 
 
+def is_trained(spec: ModelSpec, run: Run, watermark: datetime) -> bool:
+    """Whether there is a model from data up to a watermark, released or not."""
+    last = _last_trained(spec, run)
+    return last is not None and last.watermark >= watermark
+
+
 def _last_trained(spec: ModelSpec, run: Run) -> LastTraining | None:
     entry = Memo(run.lake, spec.model, version=0, config=None).read()
     served = release.latest(spec, run.lake)

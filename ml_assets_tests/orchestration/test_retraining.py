@@ -1,10 +1,12 @@
 """The sensor that asks for trainings says why or why not, and asks once for the same data."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
+from ml_assets import clock
 from ml_assets.monitoring.retrain import RetrainPolicy
 from ml_assets.orchestration.resources import PLATFORM
 from ml_assets.orchestration.retraining import retrain_sensor
@@ -139,3 +141,23 @@ def test_a_first_training_needs_enough_rows(untrained):
 def test_before_anything_has_landed_it_says_that_there_are_no_labels(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ML_ASSETS_HOME", str(tmp_path / "empty"))
     assert "0 rows have mature labels" in Sensor(world).said()
+
+
+def test_a_training_that_failed_without_a_model_is_asked_for_again_after_an_hour(aged):
+    sensor = Sensor(aged)
+    (first,) = sensor.tick().run_requests
+
+    @dg.op
+    def registry_is_away() -> None:
+        raise dg.Failure("MLflow is away", allow_retries=False)
+
+    @dg.job
+    def training() -> None:
+        registry_is_away()
+
+    training.execute_in_process(instance=sensor.instance, tags=first.tags, raise_on_error=False)
+    assert "tried again an hour later" in sensor.said()
+    with clock.frozen(datetime.now(UTC) + timedelta(minutes=61)):
+        (again,) = sensor.tick().run_requests
+    assert again.run_key.startswith(f"{first.run_key}:")
+    assert again.asset_selection == first.asset_selection
