@@ -100,11 +100,18 @@ class Endpoint(Declared):
         return assets.definitions(built, sensors=sensors, upkeep=project.upkeep(self))
 
     def levels(self, project: Project) -> list[Level]:
-        """A release that nothing serves and days without answers: their steps were killed, or failed."""
+        """A release that nothing serves, days without answers, and what was made from other answers or labels."""
         spec = self.spec(project)
+        levels = {
+            "endpoints": "of_endpoint",
+            "predictions": "of_predictions",
+            "outcomes": "of_outcomes",
+            "drift": "of_drift",
+            "performance": "of_performance",
+        }
         return [
-            ([dg.AssetKey(["endpoints", self.name])], catalogue.step("pending.of_endpoint", spec)),
-            ([dg.AssetKey(["predictions", self.name])], catalogue.step("pending.of_predictions", spec)),
+            ([dg.AssetKey([layer, self.name])], catalogue.step(f"pending.{name}", spec))
+            for layer, name in levels.items()
         ]
 
     def spec(self, project: Project) -> EndpointSpec:

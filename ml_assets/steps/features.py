@@ -36,11 +36,9 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         raise TableNotFoundError(
             f"{spec.name} is made from {shorten(t.table for t in spec.tables)}. Materialize first."
         )
-    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
-    due = sorted(set(inputs) - set(known))
-    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
+    produced, due = memo.survey(inputs)
     if not due:
-        if known:
+        if produced:
             _keep_online(spec, run)
         return {spec.name: StepResult(produced, unchanged(catalogue.HINDSIGHT.name, catalogue.UNIQUE.name))}
     rows, findings = _compute(spec, run, due)

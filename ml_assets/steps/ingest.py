@@ -77,9 +77,7 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     inputs = inputs_of(spec, files, run.partitions)
     contract = contracts.load(spec.contract, keys=spec.keys)
     memo, refusals = memos(spec, run.lake, contract)
-    known = {p: entry for p in run.partitions if (entry := memo.known(p, inputs[p]))}
-    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
-    due = [p for p in run.partitions if p not in known]
+    produced, due = memo.survey(inputs)
     outcome = _judge(spec, run.lake, contract, [file for file in files if file.partition_key in due])
     good = [p for p in due if outcome.accepts(p, spec.fail_above)]
     for partition, fresh in _replace(spec, run, outcome, good).items():

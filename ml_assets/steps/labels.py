@@ -22,9 +22,7 @@ _ENOUGH = 0.5
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Label the spine rows of the partitions whose spine or outcomes changed."""
     record, inputs = memo(spec, run), inputs_of(spec, run.lake, run.partitions)
-    known = {p: entry for p, hashes in inputs.items() if (entry := record.known(p, hashes))}
-    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
-    due = sorted(set(inputs) - set(known))
+    produced, due = record.survey(inputs)
     if not due:
         return {spec.labels: StepResult(produced, unchanged(catalogue.LATER.name, catalogue.LABELLED.name))}
     with connect() as con:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ml_assets.adapters.lake import Lake
+from ml_assets.records import Produced
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Memo:
         """The entry of a partition, when it was computed from exactly these inputs."""
         entry = self.read(partition)
         return entry if entry and entry.fingerprint == self.fingerprint(inputs) else None
+
+    def survey(self, inputs: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, Produced], list[str]]:
+        """Of the partitions with these inputs: those that stand already, and those to compute, sorted."""
+        known = {p: entry for p, hashes in inputs.items() if (entry := self.known(p, hashes))}
+        produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
+        return produced, sorted(set(inputs) - set(known))
 
     def read(self, partition: str = "") -> Entry | None:
         """The latest entry of a partition."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ml_assets.adapters.landing import Landing
-from ml_assets.steps import catalogue, endpoint, features, ingest, labels, predictions, release
+from ml_assets.steps import catalogue, endpoint, features, ingest, labels, predictions, release, watching
 from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
@@ -65,6 +65,24 @@ def of_predictions(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     released = release.latest(spec.model, run.lake)
     days = run.lake.partitions(spec.model.spine.table) if released else []
     return predictions.incomplete(spec, run, predictions.due_days(spec, run, released, days)) if released else {}
+
+
+def of_outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
+    """Days whose answers or labels are not those that were joined."""
+    known = run.lake.exists(spec.predictions) and run.lake.exists(spec.model.labels)
+    return _unknown(*predictions.outcome_work(spec, run.lake, run.lake.partitions(spec.predictions))) if known else {}
+
+
+def of_drift(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
+    """Days whose answers are not those that were compared."""
+    days = run.lake.partitions(spec.predictions) if run.lake.exists(spec.predictions) else []
+    return _unknown(*watching.drift_work(spec, run.lake, days)) if days else {}
+
+
+def of_performance(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
+    """Days whose outcomes are not those that were judged, or were not mature then."""
+    days = run.lake.partitions(spec.outcomes) if run.lake.exists(spec.outcomes) else []
+    return _unknown(*watching.performance_work(spec, run.lake, days)) if days else {}
 
 
 def _unknown(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.deployment import held_lock, predict
-from ml_assets.adapters.lake import PartitionRange
+from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.adapters.prediction_log import expand, read
 from ml_assets.engine import connect, quote
 from ml_assets.errors import EndpointError
@@ -75,11 +75,8 @@ def outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     lake = run.lake
     if not (lake.exists(spec.predictions) and lake.exists(spec.model.labels)):
         return {spec.outcomes: StepResult({}, unchanged(catalogue.COVERED.name))}
-    inputs = _outcome_inputs(spec, run)
-    memo = Memo(lake, spec.outcomes, version=catalogue.OUTCOMES, config=None)
-    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
-    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
-    due = sorted(set(inputs) - set(known))
+    memo, inputs = outcome_work(spec, lake, run.partitions)
+    produced, due = memo.survey(inputs)
     if not due:
         return {spec.outcomes: StepResult(produced, unchanged(catalogue.COVERED.name))}
     rows = _with_labels(spec, run, due)
@@ -238,14 +235,15 @@ def _arrow(kind: str) -> "pa.DataType":
     return pa.timestamp("us", "UTC") if kind == "TIMESTAMPTZ" else kinds.get(kind, pa.string())
 
 
-def _outcome_inputs(spec: EndpointSpec, run: Run) -> dict[str, dict[str, str]]:
-    lake = run.lake
-    asked = {d: c.hash for d, c in lake.content(spec.predictions, partitions=list(run.partitions)).items() if c.n_rows}
+def outcome_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> tuple[Memo, dict[str, dict[str, str]]]:
+    """The record of the outcomes, and what those of each day are made from."""
+    memo = Memo(lake, spec.outcomes, version=catalogue.OUTCOMES, config=None)
+    asked = {d: c.hash for d, c in lake.content(spec.predictions, partitions=list(days)).items() if c.n_rows}
     if not asked:
-        return {}
+        return memo, {}
     ahead = PartitionRange(min(asked), shift(max(asked), AHEAD_DAYS))
     labels = {day: content.hash for day, content in lake.content(spec.model.labels, partitions=ahead).items()}
-    return {
+    return memo, {
         day: {
             spec.predictions: hashed,
             spec.model.labels: digest([labels.get(d) for d in (day, shift(day, AHEAD_DAYS))]),

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_assets.adapters.lake import Lake
 from ml_assets.engine import connect
 from ml_assets.monitoring.drift import ColumnDrift, Thresholds, drift, worst
 from ml_assets.monitoring.evidently_report import html
@@ -13,10 +14,11 @@ from ml_assets.monitoring.profile import Profile
 from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, release, training_set
 from ml_assets.steps.arrow import as_table
+from ml_assets.steps.days import start_of
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import markdown_table
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import EndpointSpec
+from ml_assets.steps.specs import DAY, EndpointSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,12 +30,8 @@ _SAMPLE = 2000
 def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Compare the inputs of each day with the training reference of the version that answered."""
     lake = run.lake
-    memo = Memo(lake, spec.drift, version=catalogue.DRIFT, config=[spec.drift_warn, spec.drift_fail])
-    found = lake.content(spec.predictions, partitions=list(run.partitions)) if lake.exists(spec.predictions) else {}
-    inputs = {day: {spec.predictions: content.hash} for day, content in found.items() if content.n_rows}
-    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
-    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
-    due = sorted(set(inputs) - set(known))
+    memo, inputs = drift_work(spec, lake, run.partitions)
+    produced, due = memo.survey(inputs)
     if not due:
         return {spec.drift: StepResult(produced, unchanged(catalogue.STEADY.name))}
     drifts = {day: _drift_of(spec, run, day) for day in due}
@@ -52,12 +50,8 @@ def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
 def watch_performance(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     """Judge each day's predictions by the labels that have come in."""
     lake = run.lake
-    memo = Memo(lake, spec.performance, version=catalogue.PERFORMANCE, config=None)
-    found = lake.content(spec.outcomes, partitions=list(run.partitions)) if lake.exists(spec.outcomes) else {}
-    inputs = {day: {spec.outcomes: content.hash} for day, content in found.items() if content.n_rows}
-    known = {p: entry for p, hashes in inputs.items() if (entry := memo.known(p, hashes))}
-    produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
-    due = sorted(set(inputs) - set(known))
+    memo, inputs = performance_work(spec, lake, run.partitions)
+    produced, due = memo.survey(inputs)
     if not due:
         return {spec.performance: StepResult(produced, unchanged(catalogue.HOLDS.name))}
     judged = performance(_scored(spec, run, due), maturity(spec, run))
@@ -69,6 +63,25 @@ def watch_performance(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
         memo.write(day, inputs[day], commit.content[day].hash, metadata)
         produced[day] = Produced(commit.content[day].hash, metadata)
     return {spec.performance: StepResult(produced, (_holds(spec, run),))}
+
+
+def drift_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> tuple[Memo, dict[str, dict[str, str]]]:
+    """The record of the drift figures, and what those of each day are made from."""
+    memo = Memo(lake, spec.drift, version=catalogue.DRIFT, config=[spec.drift_warn, spec.drift_fail])
+    found = lake.content(spec.predictions, partitions=list(days)) if lake.exists(spec.predictions) else {}
+    return memo, {day: {spec.predictions: content.hash} for day, content in found.items() if content.n_rows}
+
+
+def performance_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> tuple[Memo, dict[str, dict[str, str]]]:
+    """The record of the performance figures, and what each day is made from: labels mature without changing."""
+    memo = Memo(lake, spec.performance, version=catalogue.PERFORMANCE, config=None)
+    found = lake.content(spec.outcomes, partitions=list(days)) if lake.exists(spec.outcomes) else {}
+    until = training_set.known_until(spec.model, lake) - spec.model.horizon if found else None
+    return memo, {
+        day: {spec.outcomes: content.hash, "mature": str(until and start_of(day) + DAY <= until)}
+        for day, content in found.items()
+        if content.n_rows
+    }
 
 
 def maturity(spec: EndpointSpec, run: Run) -> Maturity:
