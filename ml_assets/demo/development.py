@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from datetime import date, timedelta
 
 from rich.console import Console
 
@@ -10,6 +11,7 @@ from ml_assets.demo.endpoints import resume
 from ml_assets.demo.interrupts import raised
 from ml_assets.demo.recovery import close_left_runs
 from ml_assets.demo.services import session
+from ml_assets.feeds.flights import landed_until
 from ml_assets.orchestration.loading import Location
 
 
@@ -23,7 +25,13 @@ def run(settings: Settings, location: Location, port: int | None) -> None:
         address = services.start_dagster(port=port)
         where = f"Dagster is at {address}, with all sensors on. Data: {settings.home}. Ctrl-C ends it."
         console.print(where, soft_wrap=True, highlight=False)
-        console.print("Land data in another terminal: ml-assets feed flights --until 2013-01-31", style="dim")
+        console.print(f"Land data in another terminal: ml-assets feed flights --until {_next(settings)}", style="dim")
         while True:
             services.require_alive()
             time.sleep(1)
+
+
+def _next(settings: Settings) -> date:
+    """A week after what has landed, or the first month."""
+    landed = landed_until(settings.landing_uri)
+    return landed + timedelta(days=7) if landed else date(2013, 1, 31)
