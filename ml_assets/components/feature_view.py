@@ -97,6 +97,9 @@ class FeatureView(Declared):
 
     def _spec(self, project: Project) -> ViewSpec:
         statement, tables = self._statement(), self._tables(project)
+        if self.every and not tables[0].partitions:
+            problem = f"a grid needs a table with daily partitions, and '{tables[0].name}' has none"
+            raise self.error(f"{problem}: give it `partitions`, or use `sql` without `every`.", "every")
         try:
             view = View(
                 name=self.name,
@@ -111,7 +114,7 @@ class FeatureView(Declared):
                 sql=statement,
             )
         except DeclarationError as error:
-            raise self._located(error) from error
+            raise (error if error.file else self._located(error)) from error
         return ViewSpec(view, tuple(table.spec() for table in tables), keep_default(view.max_age))
 
     def columns(self, project: Project) -> list["_Column"]:

@@ -26,7 +26,8 @@ _FLIGHTS = """
 SELECT s.*, s.scheduled_departure_at - to_seconds($lead) AS "at", o.arrival_delay_minutes, o.cancelled, o.diverted
 FROM read_parquet($schedules) s JOIN read_parquet($outcomes) o USING (flight_id)
 WHERE s.scheduled_departure_at < $until
-ORDER BY md5(flight_id) LIMIT $n
+ORDER BY row_number() OVER (PARTITION BY coalesce(o.arrival_delay_minutes > $late, false) ORDER BY md5(flight_id)),
+    md5(flight_id) LIMIT $n  -- as many late ones as others: of all flights of a morning, few are late
 """
 
 
@@ -72,6 +73,7 @@ def flights(day: date, *, n: int = N_FLIGHTS) -> list[Flight]:
                 "outcomes": str(Path(folder, "flight_outcomes", "*.parquet")),
                 "until": datetime.fromisoformat(f"{day}T14:00:00+00:00"),
                 "n": n,
+                "late": _LATE_MINUTES,
             },
         ).to_arrow_table()
     rows = [_flight(row, request) for row, request in zip(found.to_pylist(), as_requests(found), strict=True)]

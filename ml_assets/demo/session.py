@@ -174,11 +174,12 @@ def _tell(console: Console, demo: Demo, found: dict[str, Any]) -> None:
     console.print(f"\n{MODEL} version {found['model_version']} is the champion: {measured}.", **_PLAIN)
     console.print(
         f"{found['assets_materialized']} of {found['assets']} assets, {found['checks_passed']} checks passed,"
-        f" {found['checks_failed']} failed, {found['trainings_in_this_session']} trainings in"
-        f" {found['elapsed_seconds']:.0f} s; at most {found['peak_memory_mib']} MiB."
+        f" {found['checks_failed']} failed, trainings: {found['trainings_in_this_session']},"
+        f" in {found['elapsed_seconds']:.0f} s; at most {found['peak_memory_mib']} MiB."
         f" The endpoint answers in {latency['p50_ms']:.1f} ms (p99 {latency['p99_ms']:.1f} ms).\n",
         **_PLAIN,
     )
+    console.print("Real flights of the next day, half of them late (more than 15 min), asked about two hours before:")
     console.print(summary.answers_table(found["examples"]))
     addresses = {**demo.services.addresses, "Endpoint": found["endpoint"]}
     console.print()

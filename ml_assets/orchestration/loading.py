@@ -87,8 +87,11 @@ def _definitions(module: Any) -> "dg.Definitions":
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """An error and what it came from; an error raised again from one that it caused would lead in a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         yield error
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
 
 

@@ -12,7 +12,7 @@ from ml_assets import clock
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.landing import Delivery, Landing
 from ml_assets.engine import connect
-from ml_assets.errors import shorten
+from ml_assets.errors import DeliveryError, shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue
 from ml_assets.steps.arrow import among
@@ -65,7 +65,8 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     found = _newest_of_each_name(found)
     partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
     if not partitions:
-        return StepResult({}, (_kept(run.lake, []),))
+        days = f" of {shorten(run.partitions)}" if spec.daily else ""
+        raise DeliveryError(f"No file{days} matches {landing.pattern}. Deliver it, or correct `source.files`.")
     run.lake.write(spec.raw, _of_table(spec, _as_table(found)), partitions=partitions if spec.daily else None)
     produced = {p: _delivered([file for file in found if file.partition_key == p and file.current]) for p in partitions}
     return StepResult(produced, (_kept(run.lake, found),))

@@ -8,6 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ml_assets.errors import DeclarationError
+from ml_assets.orchestration.loading import problems
 from ml_assets_tests.project import (
     CARRIER_ATTRIBUTES,
     CARRIER_DELAYS,
@@ -191,3 +193,18 @@ def all_defs():
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert f"{path}:{line_of(path, 'keys:')}: Table 'flights': the contract has no column 'flight'" in said
+
+
+def test_the_innermost_place_is_said_once_when_an_error_is_raised_again():
+    """Errors that cause each other in a circle end the search for a place, not the process."""
+    first, second = ValueError("first"), DeclarationError("second", file="defs.yaml", line=3)
+    first.__cause__, second.__cause__ = second, first
+    assert problems(first) == ["defs.yaml:3: second"]
+
+
+def test_a_grid_over_a_table_without_days_is_refused(project):
+    whole = CARRIER_DELAYS.replace("table: flights", "table: carriers")
+    path = project.declare(CARRIERS, whole)
+    said = complaint(project)
+    assert "a grid needs a table with daily partitions, and 'carriers' has none" in said
+    assert f"defs.yaml:{line_of(path, 'every:')}" in said

@@ -6,6 +6,7 @@ from shutil import rmtree
 import pyarrow as pa
 import pytest
 
+from ml_assets.errors import DeliveryError
 from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, ingest
 from ml_assets_tests.project import CONTRACTS, Project, days, flights, parquet
@@ -66,9 +67,8 @@ def test_a_day_that_was_not_delivered_is_named_and_produces_nothing(project):
 
 
 def test_nothing_delivered_at_all_fails_and_writes_nothing(project):
-    result = take_in(project, name="carriers")
-    assert result.produced == {}
-    assert not verdicts(result)[NOT_EMPTY]
+    with pytest.raises(DeliveryError, match=r"No file matches .*carriers/\*\.parquet\. Deliver it"):
+        take_in(project, name="carriers")
     assert "tables/carriers" not in project.versions()
 
 
