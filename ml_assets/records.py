@@ -4,6 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# The first part of every asset key, in the order in which the graph is drawn.
+LAYERS = (
+    "raw",
+    "tables",
+    "features",
+    "labels",
+    "training_sets",
+    "models",
+    "evaluations",
+    "releases",
+    "endpoints",
+    "predictions",
+    "outcomes",
+    "drift",
+    "performance",
+)
+
 
 @dataclass(frozen=True)
 class Markdown:

@@ -11,22 +11,8 @@ import pytest
 
 from ml_assets import definitions
 from ml_assets.orchestration import library
+from ml_assets.records import LAYERS
 
-LAYERS = {
-    "raw",
-    "tables",
-    "features",
-    "labels",
-    "training_sets",
-    "models",
-    "evaluations",
-    "releases",
-    "endpoints",
-    "predictions",
-    "outcomes",
-    "drift",
-    "performance",
-}
 HEAVY = ("mlflow", "lightgbm", "evidently", "sklearn", "scipy", "matplotlib", "pandas", "pandera", "optuna", "pyarrow")
 OURS = "import ml_assets.definitions as d; d.defs()"
 ROOT = Path(__file__).parents[1]

@@ -5,22 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from ml_assets.demo.graph import AssetState, Snapshot
+from ml_assets.records import LAYERS
 
-LAYERS = (
-    "raw",
-    "tables",
-    "features",
-    "labels",
-    "training_sets",
-    "models",
-    "evaluations",
-    "releases",
-    "endpoints",
-    "predictions",
-    "outcomes",
-    "drift",
-    "performance",
-)
 # Labels, and what needs them, come days after the data of their day.
 _CURRENT = {"raw", "tables", "features", "predictions", "drift"}
 

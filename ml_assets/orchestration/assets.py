@@ -9,24 +9,10 @@ import dagster as dg
 from ml_assets.orchestration.automation import RETRY
 from ml_assets.orchestration.events import advice, events, report, table_schema
 from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
+from ml_assets.records import LAYERS
 from ml_assets.steps.catalogue import Check, Step
 
 _MANY = 100_000
-LAYERS = (
-    "raw",
-    "tables",
-    "features",
-    "labels",
-    "training_sets",
-    "models",
-    "evaluations",
-    "releases",
-    "endpoints",
-    "predictions",
-    "outcomes",
-    "drift",
-    "performance",
-)
 
 
 class Owner(Protocol):

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_assets.demo.graph import AssetState, CheckState, RunState, Snapshot, Tick
-from ml_assets.demo.progress import LAYERS, failed_ticks, missing, restless, rows
+from ml_assets.demo.progress import failed_ticks, missing, restless, rows
+from ml_assets.records import LAYERS
 
 DAY = date(2013, 4, 30)
 TABLE = AssetState("tables/flights", True, 100.0, 120, "2013-04-30", (CheckState("keys_are_unique", True),))
