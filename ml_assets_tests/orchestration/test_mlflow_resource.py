@@ -26,7 +26,7 @@ def runs(tmp_path, monkeypatch):
     yield found
     import mlflow as library
 
-    library.set_tracking_uri("")  # MLflow keeps it for the whole process
+    library.set_tracking_uri(None)  # MLflow keeps it for the whole process
 
 
 def own_assets(*, fails: bool) -> list[dg.AssetsDefinition]:
