@@ -152,7 +152,7 @@ class Registry:
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version that exists."""
         with translated(self._uri):
-            self._client.set_registered_model_alias(name, alias, version)
+            self._point(name, alias, version)
 
     def promote(self, name: str, version: str, *, reason: str, expect: str | None = "any") -> ModelVersion:
         """Make a version the champion, the champion the previous one; nothing changes if it already is.
@@ -231,7 +231,7 @@ class Registry:
             self._client.delete_model_version(candidate.name, version)
             raise
         self._client.set_model_version_tag(candidate.name, version, "fingerprint", candidate.fingerprint)
-        self._client.set_registered_model_alias(candidate.name, CANDIDATE, version)
+        self._point(candidate.name, CANDIDATE, version)
 
     def _log_model(self, candidate: Candidate, run_id: str) -> "mlflow.entities.LoggedModel":
         from mlflow.entities import LoggedModelOutput
@@ -246,6 +246,16 @@ class Registry:
             self._client.log_model_artifacts(model.model_id, str(made_model))
         self._client.finalize_logged_model(model.model_id, "READY")
         return model
+
+    def _point(self, name: str, alias: str, version: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.set_registered_model_alias(name, alias, version)
+        except MlflowException as error:  # two that make a new alias at once: the second moves it
+            if "UNIQUE constraint" not in str(error):
+                raise
+            self._client.set_registered_model_alias(name, alias, version)
 
     def _require_name(self, name: str) -> None:
         with unless("RESOURCE_ALREADY_EXISTS"):
@@ -263,8 +273,8 @@ class Registry:
 
     def _move_champion(self, name: str, current: str | None, version: str) -> None:
         if current:
-            self._client.set_registered_model_alias(name, PREVIOUS_CHAMPION, current)
-        self._client.set_registered_model_alias(name, CHAMPION, version)
+            self._point(name, PREVIOUS_CHAMPION, current)
+        self._point(name, CHAMPION, version)
 
     @contextmanager
     def _failing(self, run_id: str) -> Iterator[None]:

@@ -76,7 +76,7 @@ def test_a_training_that_is_killed_anywhere_leaves_no_version_and_the_next_gives
         return lambda: untrained.mlflow(f"SELECT count(*) FROM {table}")[0][0] > 0
 
     journal = untrained.home / "search" / f"{NAME}.journal"
-    moments = [lambda: journal.exists() and journal.stat().st_size > 2000, counted("params"), counted("model_versions")]
+    moments = [lambda: journal.exists() and journal.stat().st_size > 2000, counted("params"), counted("logged_models")]
     for number, moment in enumerate(moments):
         assert killed(untrained, "train", moment, run_id=f"run {number}")
         assert untrained.mlflow("SELECT * FROM model_version_tags WHERE key = 'fingerprint'") == []
