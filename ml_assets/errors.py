@@ -3,6 +3,7 @@
 MlAssetsError
 ├── DeclarationError        YAML, a contract or SQL of the project is wrong: correct it at `file:line`
 ├── DeliveryError           a delivered file cannot be read or breaks the structure of its table: ask the source
+├── SourceUnavailableError  a source does not answer: it is asked again, and then a person is told
 ├── LakeError               a stored table
 │   ├── TableNotFoundError      does not exist (yet): materialize it first
 │   └── LakeConflictError       was replaced by another writer meanwhile: run again
@@ -46,6 +47,10 @@ class DeclarationError(MlAssetsError):
 
 class DeliveryError(MlAssetsError):
     """A delivered file cannot be read, or breaks the structure of its table."""
+
+
+class SourceUnavailableError(MlAssetsError):
+    """A source does not answer, or not now."""
 
 
 class LakeError(MlAssetsError):

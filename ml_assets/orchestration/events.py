@@ -7,10 +7,10 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.errors import LakeConflictError, MlAssetsError, RegistryUnavailableError
+from ml_assets.errors import LakeConflictError, MlAssetsError, RegistryUnavailableError, SourceUnavailableError
 from ml_assets.records import Finding, Markdown, Produced, StepResult, Url
 
-_WORTH_RETRYING = (LakeConflictError, RegistryUnavailableError)
+_WORTH_RETRYING = (LakeConflictError, RegistryUnavailableError, SourceUnavailableError)
 
 
 def events(context: dg.AssetExecutionContext, key: dg.AssetKey, result: StepResult) -> Iterator[Any]:
