@@ -4,15 +4,16 @@ A table `layer/name` with a `partition_key` column is partitioned by it. Readers
 what a killed writer leaves behind is invisible and goes with `maintain`.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from ml_assets.adapters.content import EMPTY, PARTITION, WHOLE, Content, content_of
-from ml_assets.adapters.filesystem import absolute, is_local, open_location
+from ml_assets.adapters.filesystem import is_local
+from ml_assets.adapters.objects import Objects
 from ml_assets.adapters.replacement import (
     Replacement,
     changed_partitions,
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
-    from pyarrow import fs
 
-__all__ = ["EMPTY", "WHOLE", "Commit", "Content", "Lake", "PartitionRange", "content_of"]
+__all__ = ["EMPTY", "WHOLE", "Commit", "Content", "Lake", "PartitionRange", "Version", "content_of"]
 
 _ATTEMPTS = 10
+_PARTITIONS = "ml_assets.partitions"
 # Training sets name versions of tables, so the log outlives Delta's default of 30 days.
 _CONFIGURATION = {"delta.logRetentionDuration": "interval 3650 days", "delta.checkpointInterval": "20"}
 
@@ -51,6 +52,16 @@ Partitions = Sequence[str] | PartitionRange | None
 
 
 @dataclass(frozen=True)
+class Version:
+    """One commit of a table: `partitions` are those that it replaced, None where that is not known or was no write."""
+
+    version: int
+    committed_at: datetime
+    operation: str
+    partitions: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class Commit:
     """What a write left: the version that holds it, the content of its partitions, and those that changed."""
 
@@ -60,32 +71,36 @@ class Commit:
     changed: tuple[str, ...]
 
 
-class Lake:
+class Lake(Objects):
     """Delta tables and objects under one URI, a local folder or `s3://bucket/path`; cheap to make and to pickle."""
-
-    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
-        self.uri = absolute(str(uri))
-        self.storage_options = dict(storage_options) if storage_options else None
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
 
     def write(
-        self, name: str, rows: "pa.Table | duckdb.DuckDBPyRelation", *, partitions: Sequence[str] | None = None
+        self,
+        name: str,
+        rows: "pa.Table | duckdb.DuckDBPyRelation",
+        *,
+        partitions: Sequence[str] | None = None,
+        base_version: int | None = None,
     ) -> Commit:
         """Replace exactly these partitions by the rows, or the whole of an unpartitioned table, in one commit.
 
         A listed partition without rows becomes empty. Partitions whose content is the same are not rewritten, and
         without any change there is no commit. Columns that are new to the table are added to it, missing ones null.
 
+        `base_version` is the version that the rows were computed from (-1: there was no table yet): what another
+        writer changed after it is never overwritten. Without it, that holds from the begin of this call.
+
         Raises:
             LakeError: a row of another partition, or types that the table cannot hold.
-            LakeConflictError: another writer replaced one of these partitions during the write.
+            LakeConflictError: another writer replaced one of these partitions meanwhile: read and compute again.
         """
         keys = None if partitions is None else tuple(sorted(set(partitions)))
         stored = checked(name, _arrow(rows), keys)
-        seen: dict[str, Content] | None = None
         with connect() as con:
+            seen = None if base_version is None else self._content_at(con, name, keys, base_version)
             for attempt in range(_ATTEMPTS):
                 table = self._table_or_none(name)
                 replacement = fit(con, name, stored, keys, table)
@@ -142,6 +157,10 @@ class Lake:
         """Give the newest version of a table, to read it later as it is now."""
         return self._table(name).version()
 
+    def history(self, name: str, *, limit: int | None = None) -> list[Version]:
+        """The commits of a table, the newest first."""
+        return [_entry(found) for found in self._table(name).history(limit)]
+
     def partitions(self, name: str, *, version: int | None = None) -> list[str]:
         """List the partitions that hold rows, sorted; none for an unpartitioned table."""
         table = self._table(name, version)
@@ -166,42 +185,6 @@ class Lake:
         return len(
             table.vacuum(retain_hours, dry_run=False, enforce_retention_duration=False, full=True, keep_versions=kept)
         )
-
-    def put_object(self, path: str, content: bytes) -> str:
-        """Store bytes for good under `path`, atomically, and give their URI; the same bytes again do nothing.
-
-        Raises:
-            LakeConflictError: other bytes are there already; objects are immutable.
-        """
-        filesystem, place = self._object(path)
-        if not self.has_object(path):
-            _write_atomically(filesystem, place, content)
-        elif self.get_object(path) != content:
-            raise LakeConflictError(f"Object {path} holds other bytes. Name objects by the hash of their content.")
-        return f"{self.uri}/objects/{path}"
-
-    def replace_object(self, path: str, content: bytes) -> None:
-        """Store bytes under `path`, atomically, in place of what was there."""
-        _write_atomically(*self._object(path), content)
-
-    def get_object(self, path: str) -> bytes:
-        """Read the bytes of an object."""
-        filesystem, place = self._object(path)
-        try:
-            with filesystem.open_input_stream(place) as stream:
-                return stream.read()
-        except FileNotFoundError as error:
-            raise TableNotFoundError(
-                f"No object {path} in {self.uri}. Materialize the asset that stores it."
-            ) from error
-
-    def has_object(self, path: str) -> bool:
-        """Tell whether an object is stored."""
-        filesystem, place = self._object(path)
-        return filesystem.get_file_info(place).is_file
-
-    def _object(self, path: str) -> tuple["fs.FileSystem", str]:
-        return open_location(f"{self.uri}/objects/{path}", self.storage_options)
 
     def _table_or_none(self, name: str) -> "DeltaTable | None":
         try:
@@ -246,16 +229,26 @@ class Lake:
     ) -> dict[str, Content]:
         return content_of(con, self._dataset(table, partitions), by_partition=is_partitioned(table))
 
+    def _content_at(
+        self, con: "duckdb.DuckDBPyConnection", name: str, keys: tuple[str, ...] | None, version: int
+    ) -> dict[str, Content]:
+        return {} if version < 0 else self._content(con, self._table(name, version), keys)
+
     def _commit(self, table: "DeltaTable | None", replacement: Replacement, changed: tuple[str, ...]) -> int | None:
         """Write and give the version; None when another writer came first, so that the caller looks again."""
-        from deltalake import write_deltalake
+        from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError, DeltaError
 
         arguments = _arguments(replacement, changed, create=table is None)
+        wrote = CommitProperties(custom_metadata={_PARTITIONS: json.dumps(changed)})
         target = f"{self.uri}/{replacement.name}" if table is None else table
         try:
             write_deltalake(
-                target, data=rows_of(replacement, changed), storage_options=self.storage_options, **arguments
+                target,
+                data=rows_of(replacement, changed),
+                storage_options=self.storage_options,
+                commit_properties=wrote,
+                **arguments,
             )
         except CommitFailedError:
             return None
@@ -299,21 +292,18 @@ def _load_version(table: "DeltaTable", name: str, version: int) -> None:
         table.load_as_version(version)
 
 
+def _entry(found: Mapping[str, Any]) -> Version:
+    committed = datetime.fromtimestamp(found["timestamp"] / 1000, UTC)
+    partitions = found.get(_PARTITIONS)
+    return Version(
+        found["version"], committed, found["operation"], None if partitions is None else tuple(json.loads(partitions))
+    )
+
+
 def _version_as_of(table: "DeltaTable", name: str, as_of: datetime) -> int:
     # Delta's own search gives the first version for any moment before it.
-    commits = {entry["version"]: datetime.fromtimestamp(entry["timestamp"] / 1000, UTC) for entry in table.history()}
+    commits = {entry.version: entry.committed_at for entry in map(_entry, table.history())}
     versions = [version for version, committed in commits.items() if committed <= as_of]
     if not versions:
         raise TableNotFoundError(f"{name} did not exist at {as_of}; its first version is of {min(commits.values())}.")
     return max(versions)
-
-
-def _write_atomically(filesystem: "fs.FileSystem", place: str, content: bytes) -> None:
-    """Write beside and move; an object store shows an object only when it is complete, and has no cheap move."""
-    local = filesystem.type_name == "local"
-    filesystem.create_dir(place.rpartition("/")[0], recursive=True)
-    target = f"{place}.{uuid4().hex}.tmp" if local else place
-    with filesystem.open_output_stream(target) as stream:
-        stream.write(content)
-    if local:
-        filesystem.move(target, place)

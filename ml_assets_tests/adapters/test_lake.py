@@ -328,6 +328,29 @@ def test_an_object_that_is_not_there_is_not_found(lake):
         lake.get_object("raw/x")
 
 
+def test_objects_are_removed_by_the_begin_of_their_path(lake):
+    for path in ("scratch/a/1", "scratch/a/2", "scratch/ab", "other/a"):
+        lake.put_object(path, b"bytes")
+    assert lake.remove_objects("scratch/a/") == ["scratch/a/1", "scratch/a/2"]
+    assert [lake.has_object(path) for path in ("scratch/a/1", "scratch/ab", "other/a")] == [False, True, True]
+    assert lake.remove_objects("scratch/a") == ["scratch/ab"]
+    assert lake.remove_objects("nothing/") == []
+    before = datetime.now(UTC) - timedelta(hours=1)
+    assert lake.remove_objects("other", before=before) == []
+    assert lake.has_object("other/a")
+
+
+def test_the_history_names_when_and_what_each_version_replaced(lake):
+    began = datetime.now(UTC).replace(microsecond=0)
+    lake.write(NAME, day_rows(*DAYS), partitions=DAYS)
+    lake.write(NAME, pa.concat_tables([day_rows(DAYS[0]), day_rows(DAYS[1], delay=9)]), partitions=DAYS[:2])
+    newest, first = lake.history(NAME)
+    assert (newest.version, newest.partitions) == (1, (DAYS[1],))
+    assert (first.version, first.partitions) == (0, tuple(DAYS))
+    assert began <= first.committed_at <= newest.committed_at <= datetime.now(UTC)
+    assert lake.history(NAME, limit=1) == [newest]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.dictionaries(st.sampled_from(DAYS), st.lists(st.integers(0, 3), max_size=3)), min_size=1, max_size=4)

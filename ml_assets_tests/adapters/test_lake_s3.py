@@ -65,6 +65,14 @@ def test_objects_are_kept_for_good_on_s3(options):
         lake.put_object("raw/a.parquet", b"others")
 
 
+def test_objects_are_removed_by_the_begin_of_their_path_on_s3(options):
+    lake = Lake("s3://assets/lake", options)
+    for path in ("scratch/a/1", "scratch/ab"):
+        lake.replace_object(path, b"bytes")
+    assert lake.remove_objects("scratch/a/") == ["scratch/a/1"]
+    assert (lake.has_object("scratch/a/1"), lake.has_object("scratch/ab")) == (False, True)
+
+
 def test_deliveries_are_found_on_s3(options):
     landing = Landing("s3://assets/landing/*.parquet", daily=True, storage_options=options)
     assert landing.deliveries() == []

@@ -126,3 +126,37 @@ def test_maintenance_removes_what_killed_writers_left(tmp_path):
     assert Lake(uri).maintain(NAME, retain_hours=0) == 1
     assert not orphan.exists()
     assert require_one_generation(uri) == 0
+
+
+def add_one(uri: str, partition: str, *, base_version: int) -> None:
+    rows = Lake(uri).dataset(NAME, partitions=[partition], version=base_version).to_table()
+    more = rows.set_column(rows.column_names.index("x"), "x", [[x + 1 for x in rows["x"].to_pylist()]])
+    Lake(uri).write(NAME, more, partitions=[partition], base_version=base_version)
+
+
+def test_rows_that_were_computed_from_an_older_version_are_refused(tmp_path):
+    uri = str(tmp_path)
+    write(Lake(uri), A, 1)
+    write(Lake(uri), A, 5)
+    with pytest.raises(LakeConflictError, match=f"'{A}'"):
+        add_one(uri, A, base_version=0)
+    assert stored(uri) == [(A, 5)]
+    add_one(uri, A, base_version=1)
+    assert stored(uri) == [(A, 6)]
+
+
+def test_a_change_of_another_partition_since_the_base_is_no_conflict(tmp_path):
+    uri = str(tmp_path)
+    write(Lake(uri), A, 1)
+    write(Lake(uri), B, 1)
+    add_one(uri, A, base_version=0)
+    assert stored(uri) == [(A, 2), (B, 1)]
+
+
+def test_a_table_that_another_made_first_is_not_overwritten(tmp_path):
+    uri = str(tmp_path)
+    write(Lake(uri), A, 1)
+    rows = pa.table({"partition_key": [A], "x": [2]})
+    with pytest.raises(LakeConflictError, match=f"'{A}'"):
+        Lake(uri).write(NAME, rows, partitions=[A], base_version=-1)
+    assert stored(uri) == [(A, 1)]
