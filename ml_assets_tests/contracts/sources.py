@@ -1,4 +1,4 @@
-"""What every source promises. A subclass supplies the `origin` fixture: what a source reads from, and how it changes."""
+"""What every source promises. A subclass supplies the `origin` fixture: what a source reads from."""
 
 import re
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Origin(Protocol):
 
 
 class Kept:
-    """What a caller keeps of a source, by the rules of `Fetched`: the newest of a name counts, the newest row of a key."""
+    """What a caller keeps of a source: the newest delivery of a name counts, and the newest row of a key."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
