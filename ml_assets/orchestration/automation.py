@@ -6,6 +6,7 @@ from operator import and_
 
 import dagster as dg
 
+_TABLES = dg.AssetSelection.key_prefixes("tables")
 _CHANGED = dg.AutomationCondition.data_version_changed()
 TICK_SECONDS = 5
 
@@ -15,16 +16,18 @@ def on_new_content(
 ) -> dg.AutomationCondition:
     """Run a partition when the data version of something upstream changed and every blocking check there passed.
 
-    `present` names assets whose partition of the same day must exist: a window reaches into days that have
-    not been delivered yet, and those must wait. A change of what `ignore` names is no reason. Conditions see
-    edges only and can miss one (dagster#33587); the reconciling schedule is the backstop.
+    A table is its own gate, day by day: a delivery that it refuses leaves no materialization, so nothing follows it,
+    and the days around it go on. `present` names assets whose partition of the same day must exist: a window reaches
+    into days that have not been delivered yet, and those must wait. A change of what `ignore` names is no reason.
+    Conditions see edges only and can miss one (dagster#33587); the reconciling schedule is the backstop.
     """
     changed = dg.AutomationCondition.any_deps_match(_CHANGED)
     if ignore:
         changed = changed.ignore(dg.AssetSelection.assets(*ignore))
     condition = changed.since_last_handled()
     arrived = [dg.AutomationCondition.asset_matches(key, ~dg.AutomationCondition.missing()) for key in present]
-    gates = [dg.AutomationCondition.all_deps_blocking_checks_passed(), ~dg.AutomationCondition.in_progress()]
+    passed = dg.AutomationCondition.all_deps_blocking_checks_passed().ignore(_TABLES)
+    gates = [passed, ~dg.AutomationCondition.in_progress()]
     return reduce(and_, [*arrived, *gates], condition).with_label("content upstream changed")
 
 

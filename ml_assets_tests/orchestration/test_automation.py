@@ -75,14 +75,18 @@ def test_late_data_requests_the_days_whose_windows_reach_it(project, daemon):
     assert daemon.wants() == {"2013-01-02", "2013-01-03", "2013-01-04"}
 
 
-def test_a_failed_blocking_check_gates_until_the_delivery_is_good(project, daemon):
+@pytest.mark.parametrize("together", [True, False])
+def test_a_refused_day_brings_nothing_and_holds_up_no_other(project, daemon, together):
     project.land_days("2013-01-05")
     project.land("2013-01-06.parquet", b"PAR1")
-    assert not all(take_in(project, "2013-01-05", "2013-01-06").values())
+    spans = [("2013-01-05", "2013-01-06")] if together else [("2013-01-05", ""), ("2013-01-06", "")]
+    assert not all(all(take_in(project, first, last).values()) for first, last in spans)
+    assert daemon.wants() == {"2013-01-05", "2013-01-06"}  # the windows of the 6th reach the 5th
+    compute(project, "2013-01-05", "2013-01-06")
     assert daemon.wants() == set()
     project.land_days("2013-01-06")
     assert all(take_in(project, "2013-01-06").values())
-    assert daemon.wants() == {"2013-01-05", "2013-01-06"}
+    assert daemon.wants() == {"2013-01-06"}
 
 
 def test_a_view_over_a_whole_table_follows_it(project):
