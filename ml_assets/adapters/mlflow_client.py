@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -19,6 +19,7 @@ from ml_assets.training.fit import load
 if TYPE_CHECKING:
     import mlflow
     from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
 
 # A registry that is away must cost a step seconds, not MLflow's default of minutes; the environment may say otherwise.
 _SETTINGS = {
@@ -91,6 +92,31 @@ def unless(*codes: str) -> Iterator[None]:
     except MlflowException as error:
         if error.error_code not in codes:
             raise
+
+
+def again_if_raced(write: Callable[[], object]) -> None:
+    """Do a write that may be repeated; a second time where another client made the same row at the same moment.
+
+    MLflow looks for an alias and then inserts it, so that the database refuses the second of two that make it at once.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        write()
+    except MlflowException as error:
+        if not _is_integrity_error(error):
+            raise
+        write()
+
+
+def _is_integrity_error(error: "MlflowException") -> bool:
+    """Whether a database refused a second row; of a server's database only the error code gets here."""
+    from mlflow.exceptions import RestException
+    from sqlalchemy.exc import IntegrityError
+
+    if isinstance(error, RestException):
+        return error.error_code == "BAD_REQUEST"
+    return isinstance(error.__cause__, IntegrityError)
 
 
 def _away(uri: str, error: Exception) -> str:

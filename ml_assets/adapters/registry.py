@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.mlflow_client import (
+    again_if_raced,
     beside,
     connect,
     curves,
@@ -248,14 +249,7 @@ class Registry:
         return model
 
     def _point(self, name: str, alias: str, version: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.set_registered_model_alias(name, alias, version)
-        except MlflowException as error:  # two that make a new alias at once: the second moves it
-            if "UNIQUE constraint" not in str(error):
-                raise
-            self._client.set_registered_model_alias(name, alias, version)
+        again_if_raced(lambda: self._client.set_registered_model_alias(name, alias, version))
 
     def _require_name(self, name: str) -> None:
         with unless("RESOURCE_ALREADY_EXISTS"):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 from ml_assets.adapters.registry import Candidate, Registry
 from ml_assets.errors import RegistryError, RegistryUnavailableError
 from ml_assets.training.fit import FitSpec, fit, load, model_hash, predict
+from ml_assets_tests.adapters import postgres
 from ml_assets_tests.training.worlds import NAMES, matrix
 
 ROWS = matrix(1, 400)
@@ -238,6 +240,39 @@ def test_steps_can_record_side_by_side(uri, candidate):
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(lambda number: Registry(uri, "flights").record(another(candidate, number)), range(3)))
     assert sorted(each.version for each in made) == ["1", "2", "3"]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request, uri):
+    """A migrated database that several clients write to at once."""
+    if request.param == "sqlite":
+        yield uri
+        return
+    with postgres.running() as address:
+        yield address
+
+
+def test_clients_that_make_one_alias_at_the_same_moment_all_succeed(database, candidate):
+    registries = [Registry(database, "flights") for _ in range(4)]
+    registries[0].record(candidate)
+    for registry in registries:
+        registry.require()
+    together = threading.Barrier(4)
+
+    def set_all(registry: Registry) -> None:
+        for number in range(25):  # without the second try 5 to 9 of these fail on either database
+            together.wait(60)
+            registry.set_alias(NAME, f"alias{number}", "1")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(set_all, registries))
+    assert registries[0].aliases(NAME) == {"candidate": "1"} | {f"alias{number}": "1" for number in range(25)}
+
+
+def test_another_refusal_of_an_alias_is_said(registry, candidate):
+    registry.record(candidate)
+    with pytest.raises(RegistryError, match="MLflow refused"):
+        registry.set_alias(NAME, "no alias: a colon", "1")
 
 
 def test_a_registry_survives_pickle(registry, candidate):

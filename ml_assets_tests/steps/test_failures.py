@@ -36,13 +36,23 @@ from ml_assets_tests.flights import AHEAD, DAYS, NAME, World, copied, ended, fin
 
 ROOT = Path(__file__).parents[2]
 STEP = """
-import sys
+import sys, time
+from dataclasses import replace
 from pathlib import Path
+from ml_assets.adapters.registry import Registry
 from ml_assets.steps import endpoint, model
 from ml_assets_tests.flights import World, quick
 world = World(Path(sys.argv[1]), quick())
 said = lambda text: print(text, flush=True)
-if sys.argv[2] == "train":
+
+def hold(version):
+    (world.home / "held").write_text(version)
+    time.sleep(300)
+
+if sys.argv[2] == "train and hold":
+    record = Registry.record
+    Registry.record = lambda self, candidate: record(self, replace(candidate, bundle=hold))
+if sys.argv[2].startswith("train"):
     model.train(world.spec, world.step(log=said, run_id=sys.argv[3]))
 else:
     endpoint.materialize(world.endpoint, world.step(log=said))
@@ -76,14 +86,23 @@ def test_a_training_that_is_killed_anywhere_leaves_no_version_and_the_next_gives
         return lambda: untrained.mlflow(f"SELECT count(*) FROM {table}")[0][0] > 0
 
     journal = untrained.home / "search" / f"{NAME}.journal"
-    moments = [lambda: journal.exists() and journal.stat().st_size > 2000, counted("params"), counted("logged_models")]
-    for number, moment in enumerate(moments):
-        assert killed(untrained, "train", moment, run_id=f"run {number}")
+    held = untrained.home / "held"  # the version has its number, and not yet its bundle and its fingerprint
+    moments = [
+        ("train", lambda: journal.exists() and journal.stat().st_size > 2000),
+        ("train", counted("params")),
+        ("train", counted("logged_models")),
+        ("train and hold", held.exists),
+    ]
+    for number, (step, moment) in enumerate(moments):
+        assert killed(untrained, step, moment, run_id=f"run {number}")
         assert untrained.mlflow("SELECT * FROM model_version_tags WHERE key = 'fingerprint'") == []
         assert untrained.step().registry.aliases(NAME) == {}
+    assert (int(held.read_text()),) in untrained.mlflow("SELECT version FROM model_versions")
     made = model.train(untrained.spec, untrained.step(run_id="the next"))[untrained.spec.model].produced[""]
     assert made.data_version == model_hash(grown)
-    assert len(untrained.mlflow("SELECT * FROM model_version_tags WHERE key = 'fingerprint'")) == 1
+    whole = untrained.mlflow("SELECT version FROM model_version_tags WHERE key = 'fingerprint'")
+    assert whole == [(int(made.metadata["version"]),)]
+    assert untrained.step().registry.bundle(NAME, made.metadata["version"], untrained.home / "fetched").exists()
     assert untrained.step().registry.version(NAME, "candidate").model_hash == made.data_version
     assert untrained.mlflow("SELECT status, count(*) FROM runs WHERE status = 'RUNNING' GROUP BY 1") == []
     again = model.train(untrained.spec, untrained.step())[untrained.spec.model].produced[""]
