@@ -138,3 +138,21 @@ _CHECKS: dict[str, Callable[[str, str, Mapping[str, Any]], tuple[str, str]]] = {
     "str_endswith": _affix("ends_with", "ends with"),
     "str_length": _length,
 }
+
+# The last part of the name of an asset check, by pandera's name of the check.
+WORDS = {
+    "equal_to": "equals",
+    "not_equal_to": "is_not",
+    "greater_than": "is_above",
+    "greater_than_or_equal_to": "is_at_least",
+    "less_than": "is_below",
+    "less_than_or_equal_to": "is_at_most",
+    "in_range": "in_range",
+    "isin": "is_one_of",
+    "notin": "is_none_of",
+    "str_matches": "matches",
+    "str_contains": "contains",
+    "str_startswith": "starts_with",
+    "str_endswith": "ends_with",
+    "str_length": "has_length",
+}

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.tables.outline import Outline, outline, read
-from ml_assets.tables.schema import Column, Contract, Rule
+from ml_assets.tables.schema import Column, Contract, Promise, Rule
 
-__all__ = ["Column", "Contract", "Rule", "load", "outline"]
+__all__ = ["Column", "Contract", "Promise", "Rule", "load", "outline", "promises"]
 
 
 def load(reference: str, *, keys: Sequence[str] = ()) -> Contract:
@@ -35,6 +35,19 @@ def load(reference: str, *, keys: Sequence[str] = ()) -> Contract:
     columns = tuple(item.column for item in source.declared)
     _check_keys(columns, keys, source)
     return Contract(reference, columns, compile_rules(reference, source, keys=tuple(keys)), tuple(keys))
+
+
+def promises(
+    reference: str, *, keys: Sequence[str], partition_column: str | None, has_known_at: bool
+) -> tuple[Promise, ...]:
+    """A named promise for every rule that a table judges its rows by, read from the source text in a millisecond.
+
+    The names are those of `Rule.check` in what `load` compiles (it refuses a contract in which they differ), then of
+    what `validate` adds: a known_at, the day of the partition, one row for each key.
+    """
+    from ml_assets.tables.promises import of_table
+
+    return of_table(read(reference), keys=keys, partition_column=partition_column, has_known_at=has_known_at)
 
 
 def _check_keys(columns: Sequence[Column], keys: Sequence[str], source: Outline) -> None:

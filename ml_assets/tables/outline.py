@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.tables.schema import RESERVED, Column
+from ml_assets.tables.stated import Config, Stated, config, field_checks
 
 _PLAIN = {
     "str": "VARCHAR",
@@ -36,10 +37,12 @@ _MODELS = ("DataFrameModel", "SchemaModel")
 
 @dataclass(frozen=True)
 class Declared:
-    """A column and the line that declares it."""
+    """A column, the line that declares it, and the rules that its field states."""
 
     column: Column
     line: int
+    checks: tuple[Stated, ...] = ()
+    unique: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class Outline:
     file: Path
     line: int
     declared: tuple[Declared, ...]
+    configs: tuple[Config, ...] = ()  # from the oldest ancestor on
+
+    @property
+    def rules(self) -> tuple[tuple[str, str], ...]:
+        """Rules over a row, (name, SQL); a descendant replaces a rule of the same name."""
+        return tuple({name: sql for config in self.configs for name, sql in config.rules}.items())
+
+    def unique_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Columns that are unique, alone or together, each set once."""
+        alone = [(item.column.name,) for item in self.declared if item.unique]
+        return tuple(dict.fromkeys([*alone, *(columns for config in self.configs for columns in config.unique)]))
 
     def line_of(self, column: str | None) -> int:
         """The line that declares a column, or the line of the class."""
@@ -62,8 +76,23 @@ def outline(reference: str) -> tuple[Column, ...]:
 
 def read(reference: str) -> Outline:
     """Like `outline`, with the file, the line of the class and the line of every column."""
+    return _outline(_Reader().model(reference), reference)
+
+
+def read_text(source: str, class_name: str, *, file: Path = Path("contract.py")) -> Outline:
+    """Like `read`, of a class in a source text that need not be a file, an earlier commit's say.
+
+    Base classes in other modules are read as they are on disk now.
+    """
     reader = _Reader()
-    model = reader.model(reference)
+    reader.add(_parsed(_TEXT, file, source))
+    return _outline(reader.model(f"{_TEXT}.{class_name}"), class_name)
+
+
+_TEXT = "__contract__"
+
+
+def _outline(model: "_Model", reference: str) -> Outline:
     if not model.is_model:
         raise DeclarationError(
             f"{reference} is no pandera model: derive it from pandera.pandas.DataFrameModel",
@@ -74,7 +103,8 @@ def read(reference: str) -> Outline:
     for parent in reversed(model.order.__mro__):
         found.update(vars(parent).get("fields", {}))
     _check_names([item.column.name for item in found.values()], reference, model)
-    return Outline(model.file, model.line, tuple(found.values()))
+    configs = [vars(parent)["config"] for parent in reversed(model.order.__mro__) if "config" in vars(parent)]
+    return Outline(model.file, model.line, tuple(found.values()), tuple(configs))
 
 
 def _check_names(names: list[str], reference: str, model: "_Model") -> None:
@@ -116,6 +146,9 @@ class _Reader:
         self._modules: dict[str, _Module] = {}
         self._models: dict[str, _Model] = {}
 
+    def add(self, module: _Module) -> None:
+        self._modules[module.name] = module
+
     def model(self, reference: str) -> _Model:
         if reference not in self._models:
             self._models[reference] = self._read_model(reference)
@@ -130,7 +163,7 @@ class _Reader:
             raise DeclarationError(f"there is no class {name}; the classes here: {known}", file=module.file)
         bases = [_dotted(base, module) for base in node.bases]
         parents = [self.model(base) for base in bases if self._is_ours(base, module)]
-        fields = {"fields": _fields(node, module)}
+        fields = {"fields": _fields(node, module), "config": config(node, module.file)}
         is_model = any(parent.is_model for parent in parents) or any(_is_pandera(base) for base in bases)
         order = _twin(name, tuple(parent.order for parent in parents), fields, module, node)
         return _Model(module.file, node.lineno, order, is_model)
@@ -147,7 +180,7 @@ class _Reader:
                 raise DeclarationError(
                     f"contract {reference}: no module {name or reference}; write package.module.Class"
                 )
-            self._modules[name] = _parse(name, file)
+            self._modules[name] = _parsed(name, file, file.read_bytes())
         return self._modules[name]
 
 
@@ -178,9 +211,9 @@ def _top(name: str) -> importlib.machinery.ModuleSpec | None:
         return importlib.machinery.PathFinder.find_spec(name, sys.path)
 
 
-def _parse(name: str, file: Path) -> _Module:
+def _parsed(name: str, file: Path, source: str | bytes) -> _Module:
     try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
+        tree = ast.parse(source, filename=str(file))
     except (SyntaxError, ValueError) as error:
         raise DeclarationError(f"not Python: {error}", file=file, line=getattr(error, "lineno", None)) from error
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -223,14 +256,15 @@ def _fields(node: ast.ClassDef, module: _Module) -> dict[str, Declared]:
 
 
 def _declared(node: ast.AnnAssign, name: str, module: _Module) -> Declared:
-    options = _options(node, name, module)
+    call = _field(node, name, module)
+    options = _options(call, name, module) if call else {}
     column = Column(
         name=options.get("alias") or name,
         type=_type(node.annotation, name, module),
         nullable=bool(options.get("nullable", False)),
         description=options.get("description") or "",
     )
-    return Declared(column, node.lineno)
+    return Declared(column, node.lineno, field_checks(call) if call else (), bool(options.get("unique", False)))
 
 
 def _type(node: ast.expr, name: str, module: _Module) -> str:
@@ -268,14 +302,16 @@ def _unknown(node: ast.expr, name: str, module: _Module) -> DeclarationError:
     return DeclarationError(f"column {name}: unknown type {written}; {advice}", file=module.file, line=node.lineno)
 
 
-def _options(node: ast.AnnAssign, name: str, module: _Module) -> dict[str, Any]:
-    """The literal arguments of `pa.Field(...)` that shape the column; the others are rules, compiled by `rules`."""
-    if node.value is None:
-        return {}
+def _field(node: ast.AnnAssign, name: str, module: _Module) -> ast.Call | None:
     call = node.value
-    if not isinstance(call, ast.Call) or not _dotted(call.func, module).endswith(".Field"):
-        raise DeclarationError(f"column {name}: give it pa.Field(...) or nothing", file=module.file, line=node.lineno)
-    wanted = [k for k in call.keywords if k.arg in ("nullable", "description", "alias", None)]
+    if call is None or (isinstance(call, ast.Call) and _dotted(call.func, module).endswith(".Field")):
+        return call
+    raise DeclarationError(f"column {name}: give it pa.Field(...) or nothing", file=module.file, line=node.lineno)
+
+
+def _options(call: ast.Call, name: str, module: _Module) -> dict[str, Any]:
+    """The literal arguments of `pa.Field(...)` that shape the column."""
+    wanted = [k for k in call.keywords if k.arg in ("nullable", "description", "alias", "unique", None)]
     return {str(keyword.arg): _literal(keyword, name, module) for keyword in wanted}
 
 

@@ -8,14 +8,16 @@ ASCII classes only (RE2). Looser, as in SQL: nulls are not duplicates of each ot
 import importlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ml_assets import engine
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.tables import expression
-from ml_assets.tables.checks import express
+from ml_assets.tables.checks import WORDS, express
 from ml_assets.tables.outline import Outline
-from ml_assets.tables.schema import Column, Rule
+from ml_assets.tables.promises import column_rule, of_rules, row_rule, unique_rule
+from ml_assets.tables.schema import Column, Rule, check_names
 
 _DTYPES = {
     "VARCHAR": ("str", "string"),
@@ -34,6 +36,7 @@ _REFUSED_SCHEMA = {
     "drop_invalid_rows": False,
     "index": None,
 }
+_Named = tuple[tuple[str, tuple[str, ...]], Rule]  # what names the check of a rule, and the rule
 _SQL_RULES = 'state it in SQL: class Config: metadata = {"rules": {"name": "expression over one row"}}'
 
 
@@ -41,14 +44,28 @@ def compile_rules(reference: str, source: Outline, *, keys: tuple[str, ...]) -> 
     """The rules of a model in the order of its columns, then row rules, then uniqueness (the keys' own left out)."""
     model, schema = _schema(reference, source)
     _check_schema(schema, source)
-    rules: list[Rule] = []
+    rules: list[_Named] = []
     for item in source.declared:
         rules += _column_rules(schema.columns[item.column.name], item.column, source)
-    rules += _row_rules(model, source)
-    rules += [_unique(columns) for columns in _unique_sets(model, schema) if set(columns) != set(keys)]
-    rules = list({rule.name: rule for rule in rules}.values())
-    _bind(rules, source)
-    return tuple(rules)
+    rules += [(row_rule(name), Rule(name, None, sql)) for name, sql in _row_rules(model).items()]
+    sets = dict.fromkeys(_unique_sets(model, schema))
+    rules += [(unique_rule(columns), _unique(columns)) for columns in sets if set(columns) != set(keys)]
+    named = _with_checks(rules, source, keys)
+    _bind(named, source)
+    return named
+
+
+def _with_checks(rules: Sequence[_Named], source: Outline, keys: tuple[str, ...]) -> tuple[Rule, ...]:
+    """Name the asset checks; the source text, which definitions read, must promise the same ones."""
+    checks = check_names([name for name, _ in rules])
+    promised = {promise.check for promise in of_rules(source, keys)}
+    if differing := sorted(promised ^ set(checks)):
+        problem = f"pandera and the source text disagree about the rules {shorten(differing)}: declare them plainly"
+        raise DeclarationError(problem, file=source.file, line=source.line)
+    said = [rule.name for _, rule in rules]
+    if doubled := sorted({name for name in said if said.count(name) > 1}):
+        raise DeclarationError(f"two rules are named {shorten(doubled)}", file=source.file, line=source.line)
+    return tuple(replace(rule, check=check) for check, (_, rule) in zip(checks, rules, strict=True))
 
 
 def _schema(reference: str, source: Outline) -> tuple[Any, Any]:
@@ -84,7 +101,7 @@ def _refused(what: str, source: Outline, column: str | None, advice: str) -> Dec
     return DeclarationError(message, file=source.file, line=source.line_of(column))
 
 
-def _column_rules(declared: Any, column: Column, source: Outline) -> Iterator[Rule]:
+def _column_rules(declared: Any, column: Column, source: Outline) -> Iterator[_Named]:
     for option, harmless in _REFUSED_COLUMN.items():
         if getattr(declared, option) != harmless:
             raise _refused(f"the option {option}", source, column.name, "remove it")
@@ -94,11 +111,13 @@ def _column_rules(declared: Any, column: Column, source: Outline) -> Iterator[Ru
         )
     name = engine.quote(column.name)
     if not column.nullable:
-        yield Rule(f"{column.name} is not null", column.name, f"{name} IS NOT NULL")
+        rule = Rule(f"{column.name} is not null", column.name, f"{name} IS NOT NULL")
+        yield column_rule(column.name, "is_not_null"), rule
     if column.type == "DOUBLE":
-        yield Rule(f"{column.name} is finite", column.name, f"isfinite({name})")
+        yield column_rule(column.name, "is_finite"), Rule(f"{column.name} is finite", column.name, f"isfinite({name})")
     for check in declared.checks:
-        yield _check(check, column, source)
+        rule = _check(check, column, source)
+        yield column_rule(column.name, WORDS[check.name]), rule
 
 
 def _check(check: Any, column: Column, source: Outline) -> Rule:
@@ -113,15 +132,12 @@ def _check(check: Any, column: Column, source: Outline) -> Rule:
     return Rule(f"{column.name} {said}", column.name, sql)
 
 
-def _row_rules(model: Any, source: Outline) -> Iterator[Rule]:
+def _row_rules(model: Any) -> dict[str, str]:
     """Rules of every Config on the way up: pandera forgets a parent's metadata once a child has a Config of its own."""
     stated: dict[str, str] = {}
     for config in reversed(_configs(model)):
         stated.update((getattr(config, "metadata", None) or {}).get("rules", {}))
-    for name, sql in stated.items():
-        if not isinstance(sql, str) or not sql.strip():
-            raise DeclarationError(f"rule {name!r}: give it an SQL expression", file=source.file, line=source.line)
-        yield Rule(str(name), None, sql)
+    return stated
 
 
 def _configs(model: Any) -> list[Any]:
