@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets.engine import connect
 from ml_assets.records import Markdown
-from ml_assets.tables.profile import plot, profile
+from ml_assets.tables.profile import QUANTILES, ROWS, profile_partitions
+from ml_assets.tables.profile_plot import plot_portrait
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,11 +26,24 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Mark
 
 
 def profile_metadata(rows: "pa.Table", *, label: str) -> Mapping[str, Any]:
-    """Column statistics of rows, as a table and as a plot."""
-    shown = rows.drop_columns([name for name in ("partition_key",) if name in rows.column_names])
+    """Column statistics of rows, all partitions together, as a table and as a picture."""
+    whole = rows.drop_columns([name for name in ("partition_key",) if name in rows.column_names])
     with connect() as con:
-        profiles = profile(con, shown)
-    header = ("column", "type", "nulls", "distinct", "minimum", "median", "maximum")
-    cells = [(p.name, p.type, p.nulls, p.distinct, p.minimum, p.p50, p.maximum) for p in profiles]
-    shown = {"profile": picture(plot(profiles), "profile"), "statistics": markdown_table(header, cells)}
+        profile = profile_partitions(con, whole)
+    shown = {"profile": picture(plot_portrait(profile), "profile"), "statistics": _statistics(profile)}
     return {**shown, "profile of": label} if label else shown
+
+
+def _statistics(profile: "pa.Table") -> Markdown:
+    header = ("column", "type", "nulls", "distinct", "minimum", "median", "maximum")
+    cells = [
+        (row["column"], row["type"], row["nulls"], row["distinct"], row["minimum"], _median(row), row["maximum"])
+        for row in profile.to_pylist()
+        if row["column"] != ROWS
+    ]
+    return markdown_table(header, cells)
+
+
+def _median(row: Mapping[str, Any]) -> float | None:
+    numeric = row["mean"] is not None and row["quantiles"]
+    return row["quantiles"][QUANTILES.index(0.5)] if numeric else None
