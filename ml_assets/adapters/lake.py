@@ -6,7 +6,7 @@ what a killed writer leaves behind is invisible and goes with `maintain`.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from ml_assets.adapters.replacement import (
     keys_of,
     rows_of,
 )
+from ml_assets.adapters.retention import compact, removed_files, require_files
 from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import LakeConflictError, LakeError, TableNotFoundError
 
@@ -147,7 +148,7 @@ class Lake(Objects):
         self, name: str, *, partitions: Partitions = None, version: int | None = None, as_of: datetime | None = None
     ) -> "ds.Dataset":
         """Give the Arrow dataset behind `read`; only the files of these partitions are in it."""
-        return self._dataset(self._table(name, version, as_of), partitions)
+        return self._opened(name, partitions, version, as_of)[1]
 
     def exists(self, name: str) -> bool:
         """Tell whether a table has been written."""
@@ -168,23 +169,25 @@ class Lake(Objects):
 
     def content(self, name: str, *, partitions: Partitions = None, version: int | None = None) -> dict[str, Content]:
         """Hash the stored rows in one scan, per partition (listed ones without rows too) or under `""`."""
-        table = self._table(name, version)
+        table, rows = self._opened(name, partitions, version)
         with connect() as con:
-            found = self._content(con, table, partitions)
+            found = content_of(con, rows, by_partition=is_partitioned(table))
         listed = [] if partitions is None or isinstance(partitions, PartitionRange) else partitions
         return {key: EMPTY for key in sorted(listed)} | found
 
-    def maintain(self, name: str, *, retain_hours: int = 24 * 30, keep_versions: Sequence[int] = ()) -> int:
-        """Write a checkpoint and delete files that no version of the last hours, nor a kept one, needs; count them.
+    def maintain(
+        self, name: str, *, retain_hours: int = 24 * 30, keep_versions: Collection[int] = (), dry_run: bool = False
+    ) -> list[str]:
+        """Merge small files, write a checkpoint, and delete the files that nobody needs; give their paths.
 
-        A file younger than `retain_hours` may belong to a writer at work: 0 is only safe while none is.
+        Needed are those of the newest version, of a kept one, and what was replaced in the last hours. What is in no
+        version, which a writer at work or a killed one left, stays for a day at least.
         """
         table = self._table(name)
-        table.create_checkpoint()
-        kept = list(keep_versions) or None
-        return len(
-            table.vacuum(retain_hours, dry_run=False, enforce_retention_duration=False, full=True, keep_versions=kept)
-        )
+        if not dry_run:
+            compact(table)
+            table.create_checkpoint()
+        return removed_files(table, retain_hours, keep_versions, self.storage_options, dry_run=dry_run)
 
     def _table_or_none(self, name: str) -> "DeltaTable | None":
         try:
@@ -208,6 +211,15 @@ class Lake(Objects):
         except DeltaError as error:
             raise LakeError(f"Table {name} in {self.uri} cannot be opened: {error}") from error
         return table
+
+    def _opened(
+        self, name: str, partitions: Partitions, version: int | None, as_of: datetime | None = None
+    ) -> tuple["DeltaTable", "ds.Dataset"]:
+        table = self._table(name, version, as_of)
+        rows = self._dataset(table, partitions)
+        if version is not None or as_of is not None:
+            require_files(rows, name, table.version())
+        return table, rows
 
     def _dataset(self, table: "DeltaTable", partitions: Partitions) -> "ds.Dataset":
         import pyarrow as pa

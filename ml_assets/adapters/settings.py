@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ml_assets.errors import DeclarationError
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -16,10 +18,14 @@ class Settings:
     online_store: Path
     endpoints: Path
     reports: Path
+    retain_hours: int = 24 * 30
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read `ML_ASSETS_HOME` (default `var` in the working directory) and the variable of each place."""
+        """Read `ML_ASSETS_HOME` (default `var` in the working directory) and the variable of each place.
+
+        `ML_ASSETS_RETAIN_HOURS` (default 30 days) is how long replaced rows can be read.
+        """
         home = Path(os.environ.get("ML_ASSETS_HOME", "var")).resolve()
 
         def place(variable: str, default: Path | str) -> str:
@@ -33,6 +39,7 @@ class Settings:
             online_store=Path(place("ONLINE_STORE", home / "online" / "features.db")),
             endpoints=Path(place("ENDPOINTS", home / "endpoints")),
             reports=Path(place("REPORTS", home / "reports")),
+            retain_hours=_hours("ML_ASSETS_RETAIN_HOURS", cls.retain_hours),
         )
 
     def landing(self, pattern: str) -> str:
@@ -40,3 +47,10 @@ class Settings:
         if "://" in pattern or Path(pattern).is_absolute():
             return pattern
         return f"{self.landing_uri.rstrip('/')}/{pattern}"
+
+
+def _hours(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not text.isdecimal():
+        raise DeclarationError(f"{variable} is '{text}', which is no whole number of hours. Set it to {default}, say.")
+    return int(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -301,16 +302,42 @@ def test_a_lake_can_be_sent_to_another_process(lake, con):
 def test_maintenance_keeps_the_newest_and_the_kept_versions(lake, con):
     for delay in range(4):
         lake.write(NAME, day_rows(DAYS[0], delay=delay), partitions=DAYS[:1])
-    assert lake.maintain(NAME, retain_hours=0, keep_versions=[1]) == 2
+    hashes = {version: lake.content(NAME, version=version) for version in (1, 3)}
+    told = lake.maintain(NAME, retain_hours=0, keep_versions=[1, 99], dry_run=True)
+    assert (len(told), lake.version(NAME)) == (2, 3)
+    assert lake.maintain(NAME, retain_hours=0, keep_versions=[1, 99]) == told
+    assert {version: lake.content(NAME, version=version) for version in (1, 3)} == hashes
     assert read(lake, con) == rows_of(day_rows(DAYS[0], delay=3))
-    assert read(lake, con, version=1) == rows_of(day_rows(DAYS[0], delay=1))
+    with pytest.raises(TableNotFoundError, match=r"Version 2 of tables/flights is not whole any more: .* 1 of its 1"):
+        lake.read(NAME, con, version=2)
+    assert lake.maintain(NAME, retain_hours=0, keep_versions=[1]) == []
+
+
+def test_maintenance_without_anything_to_delete_makes_no_version(lake):
+    lake.write(NAME, day_rows(*DAYS), partitions=DAYS)
+    lake.write("tables/aircraft", pa.table({"tailnum": ["N1"]}))
+    for name in (NAME, "tables/aircraft"):
+        assert lake.maintain(name, retain_hours=0) == []
+        assert lake.version(name) == 0
 
 
 def test_maintenance_keeps_what_was_replaced_lately(lake, con):
     lake.write(NAME, day_rows(DAYS[0]), partitions=DAYS[:1])
     lake.write(NAME, day_rows(DAYS[0], delay=2), partitions=DAYS[:1])
-    assert lake.maintain(NAME) == 0
+    assert lake.maintain(NAME) == []
     assert read(lake, con, version=0) == rows_of(day_rows(DAYS[0]))
+
+
+def test_maintenance_merges_the_small_files_of_other_writers_and_no_content_changes(lake):
+    lake.write(NAME, day_rows(*DAYS), partitions=DAYS)
+    for _ in range(5):
+        write_deltalake(f"{lake.uri}/{NAME}", day_rows(*DAYS[:2]), mode="append")
+    before, version = lake.content(NAME), lake.version(NAME)
+    assert len(lake.dataset(NAME).files) == 3 + 5 * 2
+    lake.maintain(NAME)
+    assert len(lake.dataset(NAME).files) == 3
+    assert lake.content(NAME) == lake.content(NAME, version=version) == before
+    assert lake.maintain(NAME, retain_hours=0, keep_versions=[version]) == []
 
 
 def test_an_object_is_kept_for_good(lake):

@@ -8,7 +8,7 @@ from moto.server import ThreadedMotoServer
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.landing import Landing
 from ml_assets.engine import connect
-from ml_assets.errors import LakeConflictError
+from ml_assets.errors import LakeConflictError, TableNotFoundError
 
 DAYS = ["2013-01-01", "2013-01-02"]
 
@@ -54,6 +54,17 @@ def test_partitions_are_replaced_and_read_on_s3(options):
         assert sorted(lake.read("tables/t", con, version=0).fetchall()) == [(DAYS[0], 1), (DAYS[1], 1)]
     assert lake.partitions("tables/t") == DAYS
     assert not lake.exists("tables/other")
+
+
+def test_maintenance_on_s3_keeps_the_newest_and_the_kept_versions(options):
+    lake = Lake("s3://assets/kept", options)
+    for value in range(4):
+        lake.write("tables/t", day_rows(value), partitions=DAYS)
+    hashes = {version: lake.content("tables/t", version=version) for version in (1, 3)}
+    assert len(lake.maintain("tables/t", retain_hours=0, keep_versions=[1])) == 4
+    assert {version: lake.content("tables/t", version=version) for version in (1, 3)} == hashes
+    with pytest.raises(TableNotFoundError, match="2 of its 2"):
+        lake.dataset("tables/t", version=2)
 
 
 def test_objects_are_kept_for_good_on_s3(options):

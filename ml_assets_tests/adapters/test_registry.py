@@ -252,8 +252,8 @@ def database(request, uri):
         yield address
 
 
-def test_clients_that_make_one_alias_at_the_same_moment_all_succeed(database, candidate):
-    registries = [Registry(database, "flights") for _ in range(4)]
+def test_clients_that_make_one_alias_at_the_same_moment_all_succeed(database, candidate, tmp_path):
+    registries = [Registry(database, "flights", artifacts=(tmp_path / "files").as_uri()) for _ in range(4)]
     registries[0].record(candidate)
     for registry in registries:
         registry.require()
