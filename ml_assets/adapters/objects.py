@@ -54,9 +54,9 @@ class Objects:
         filesystem, place = self._object(path)
         return filesystem.get_file_info(place).is_file
 
-    def remove_objects(self, prefix: str, *, before: datetime | None = None) -> list[str]:
+    def remove_objects(self, prefix: str, *, before: datetime | None = None, dry_run: bool = False) -> list[str]:
         """Remove the objects whose path begins with a prefix, and were written `before`; give their paths."""
-        return self._remove([info for info in self._below(prefix) if not _is_unfinished(info)], before)
+        return self._remove([info for info in self._below(prefix) if not _is_unfinished(info)], before, dry_run=dry_run)
 
     def sweep_objects(self, *, before: datetime, dry_run: bool = False) -> list[str]:
         """Remove what writers that were killed `before` left half-written, which no reader sees; give the paths."""
@@ -73,7 +73,7 @@ class Objects:
         found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
         return [info for info in found if info.is_file and info.path.startswith(f"{root}/{prefix}")]
 
-    def _remove(self, found: list["fs.FileInfo"], before: datetime | None, *, dry_run: bool = False) -> list[str]:
+    def _remove(self, found: list["fs.FileInfo"], before: datetime | None, *, dry_run: bool) -> list[str]:
         filesystem, root = open_location(f"{self.uri}/objects", self.storage_options)
         old = sorted(info.path for info in found if before is None or (info.mtime and info.mtime < before))
         for path in [] if dry_run else old:
