@@ -51,6 +51,7 @@ class ServingSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     An input is named `<view>__<feature>`, or after a request field, or after a column that `request_features`
     ("package.module.function") gives. `version` may be empty: a bundle is written before the registry numbers it, and
     an endpoint answers with the version it was deployed as. `label` says in words or SQL what the score predicts.
+    `request_features_code` is the hash of the function's code (`features.meaning`): another code is not loaded.
     """
 
     model: str
@@ -62,6 +63,7 @@ class ServingSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs: tuple[Input, ...]
     request_features: str | None = None
     time_field: str = "at"
+    request_features_code: str = ""
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

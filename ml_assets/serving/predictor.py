@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ml_assets.errors import ArtefactError, EndpointError, MlAssetsError, shorten
+from ml_assets.features import meaning
 from ml_assets.features.encode import encode
 from ml_assets.serving.bundle import Bundle, ServingSchema, ViewRef
 from ml_assets.serving.request import RequestContract, Row, request_columns
@@ -49,7 +50,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, store: FeatureLookup) -> None:
         self.schema, self.digest, self._golden = bundle.schema, bundle.digest, bundle.golden
         self.contract = RequestContract(bundle.schema)
-        self._function = _resolve(bundle.schema.request_features)
+        self._function = _resolve(bundle.schema)
         self._trees, self._store = Trees(bundle.model_text), store
         self._names = tuple(wanted.name for wanted in self.schema.inputs)
         self._views = tuple(_View(view, self.schema) for view in self.schema.views)
@@ -169,14 +170,26 @@ def _stored_schema(store: FeatureLookup, view: str) -> tuple[Sequence[str], Sequ
         return None
 
 
-def _resolve(reference: str | None) -> RequestFeatures | None:
+def _resolve(schema: ServingSchema) -> RequestFeatures | None:
+    reference = schema.request_features
     if reference is None:
         return None
     module, _, name = reference.rpartition(".")
     try:
+        _require_same_code(schema, reference)
         return getattr(_own_copy(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ArtefactError(f"The request features `{reference}` cannot be imported here: {error}.") from error
+
+
+def _require_same_code(schema: ServingSchema, reference: str) -> None:
+    """Refuse other code than the model was trained with; comments, docstrings and layout do not count."""
+    found = meaning.of_function(reference) if schema.request_features_code else ""  # old bundles hold none
+    if found != schema.request_features_code:
+        raise ArtefactError(
+            f"The code of `{reference}` is not that which model '{schema.model}' was trained with"
+            f" ({schema.request_features_code[:8]}… then, {found[:8]}… here): train again, or restore the code."
+        )
 
 
 def _own_copy(name: str) -> ModuleType:

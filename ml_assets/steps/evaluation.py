@@ -15,10 +15,10 @@ from ml_assets.evaluation.evaluate import Evaluation, EvaluationData, evaluate
 from ml_assets.evaluation.gates import Gate, judge
 from ml_assets.evaluation.report import ReportContext, html, summary
 from ml_assets.features.encode import encode
-from ml_assets.records import Finding, Produced, StepResult
+from ml_assets.records import Finding, StepResult
 from ml_assets.serving import bundle
-from ml_assets.steps import catalogue, training_set
-from ml_assets.steps.memo import Memo
+from ml_assets.steps import catalogue, configuration, training_set
+from ml_assets.steps.memo import Memo, Work
 from ml_assets.steps.model import Frame, candidate
 from ml_assets.steps.pictures import markdown_table, picture
 from ml_assets.steps.run import Run
@@ -45,25 +45,31 @@ class Judged:
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Score the test rows with candidate, champion and baseline; write the report; judge."""
     version, champion = candidate(spec, run), run.registry.version(spec.name, CHAMPION)
-    memo = Memo(run.lake, spec.evaluation, version=catalogue.EVALUATION, config=[spec.baseline, spec.slices])
     rival = _rival(spec, run, version, champion)
-    inputs = {spec.model: version.version, "champion": rival.version if rival else "none"}
-    if entry := memo.known("", inputs):
-        judged = read(spec, run, version.version)
-        return {
-            spec.evaluation: StepResult(
-                {"": Produced(entry.data_version, entry.metadata, True)}, _findings(judged, spec)
-            )
-        }
+    memo, inputs = _work(spec, run, version, rival)
+    produced, due = memo.survey(inputs)
+    if not due:
+        return {spec.evaluation: StepResult(produced, _findings(read(spec, run, version.version), spec))}
     rows, data = _score(spec, run, version, rival)
     judged = Judged(version.version, rival.version if rival else None, evaluate(data))
     commit = run.lake.write(spec.evaluation, rows)
     _keep(spec, run, judged)
     page = _report(spec, run, version, judged)
-    metadata = _numbers(judged) | {"n_rows": judged.evaluation.n_rows, "version": version.version}
-    memo.write("", inputs, commit.content[""].hash, metadata)
-    shown = {**metadata, "report": page, "gates": _table(judged, spec), **_plots(judged.evaluation)}
-    return {spec.evaluation: StepResult({"": Produced(commit.content[""].hash, shown)}, _findings(judged, spec))}
+    numbers = {"n_rows": judged.evaluation.n_rows, "version": version.version, "lake version": commit.version}
+    entry = memo.write("", inputs[""], commit.content[""].hash, _numbers(judged) | numbers)
+    made = entry.produced({"report": page, "gates": _table(judged, spec), **_plots(judged.evaluation)})
+    return {spec.evaluation: StepResult({"": made}, _findings(judged, spec))}
+
+
+def work(spec: ModelSpec, run: Run) -> Work:
+    """The record of the evaluation, and the versions that it compares."""
+    version = candidate(spec, run)
+    return _work(spec, run, version, _rival(spec, run, version, run.registry.version(spec.name, CHAMPION)))
+
+
+def _work(spec: ModelSpec, run: Run, version: ModelVersion, rival: ModelVersion | None) -> Work:
+    memo = Memo(run.lake, spec.evaluation, version=catalogue.EVALUATION, config=configuration.of_evaluation(spec))
+    return Work(memo, {"": {spec.model: version.version, "champion": rival.version if rival else "none"}})
 
 
 def _rival(spec: ModelSpec, run: Run, version: ModelVersion, champion: ModelVersion | None) -> ModelVersion | None:

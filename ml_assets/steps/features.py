@@ -10,11 +10,11 @@ from ml_assets.errors import TableNotFoundError, shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
-from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
-from ml_assets.steps import catalogue
+from ml_assets.records import Finding, Markdown, StepResult, unchanged
+from ml_assets.steps import catalogue, configuration
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
-from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.memo import Memo, Work, by_day
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ViewSpec
 
@@ -30,8 +30,7 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
 
     Rows whose proof fails go nowhere: what was there before stays, and the next run tries again.
     """
-    memo = Memo(run.lake, spec.name, version=catalogue.FEATURES, config=spec.view)
-    inputs = inputs_of(spec, run.lake, run.partitions)
+    memo, inputs = work(spec, run, run.partitions)
     if not inputs and not spec.daily:
         raise TableNotFoundError(
             f"{spec.name} is made from {shorten(t.table for t in spec.tables)}. Materialize first."
@@ -49,9 +48,15 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     for partition in due:
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version, "features": len(spec.view.features())}
-        memo.write(partition, inputs[partition], content.hash, metadata)
-        produced[partition] = Produced(content.hash, metadata | {"definition": Markdown(_definition(spec))})
+        entry = memo.write(partition, inputs[partition], content.hash, metadata)
+        produced[partition] = entry.produced({"definition": Markdown(_definition(spec))})
     return {spec.name: StepResult(produced, findings)}
+
+
+def work(spec: ViewSpec, run: Run, partitions: Sequence[str]) -> Work:
+    """The record of the feature rows, and what those of each partition are made from."""
+    memo = Memo(run.lake, spec.name, version=catalogue.FEATURES, config=configuration.of_view(spec))
+    return Work(memo, inputs_of(spec, run.lake, partitions) if partitions else {})
 
 
 def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -67,7 +72,7 @@ def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str
         hashes = {day: content.hash for day, content in lake.content(table.table, partitions=span).items()}
         for partition, named in found.items():
             days = [d for d in sorted(hashes) if shift(partition, -spec.lookback_days) <= d <= partition]
-            named[table.table] = digest([(day, hashes[day]) for day in days])
+            named |= by_day(table.table, partition, hashes, days)
         if table is spec.tables[0]:
             found = {partition: named for partition, named in found.items() if partition in hashes}
     return found

@@ -1,10 +1,8 @@
 """Rows as models see them: the spine joined with its features, and columns as NumPy arrays."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,21 +22,27 @@ MICROSECONDS = 1_000_000
 
 
 def spine_with_features(
-    spec: ModelSpec, lake: Lake, partitions: Partitions, *, where: str = "true", join: str = ""
+    spec: ModelSpec,
+    lake: Lake,
+    partitions: Partitions,
+    *,
+    where: str = "true",
+    join: str = "",
+    versions: Mapping[str, int] = MappingProxyType({}),
 ) -> "pa.Table":
     """Spine rows in the order of their keys, `at`, and `<view>__<feature>` of every view as of `at`.
 
     `join` names a lake table to join by keys and day, since a key may recur on another day; `where` filters rows by
-    SQL over all of it.
+    SQL over all of it. `versions` pins tables; the others are read as they are now.
     """
     keys = ", ".join(quote(key) for key in spec.spine.keys)
     with connect() as con:
-        lake.register(con, "spine", spec.spine.table, partitions=partitions)
+        lake.register(con, "spine", spec.spine.table, partitions=partitions, version=versions.get(spec.spine.table))
         for view in spec.views:
-            lake.register(con, view.name, view.name)
+            lake.register(con, view.name, view.name, version=versions.get(view.name))
         more = ""
         if join:
-            lake.register(con, "joined", join)
+            lake.register(con, "joined", join, version=versions.get(join))
             more = f'JOIN (SELECT * EXCLUDE ("at") FROM joined) USING ({keys}, partition_key)'
         con.execute(
             f"CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key)"
@@ -95,15 +99,6 @@ def as_requests(rows: "pa.Table") -> list[dict[str, Any]]:
         {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
         for row in rows.to_pylist()
     ]
-
-
-def function_version(reference: str | None) -> str:
-    """A request function by name and the source of its module: other source can give other features."""
-    if reference is None:
-        return "none"
-    found = find_spec(reference.rpartition(".")[0])
-    source = Path(found.origin).read_bytes() if found and found.origin else b""
-    return f"{reference}:{sha256(source).hexdigest()}"
 
 
 def _array(column: "pa.ChunkedArray") -> Any:

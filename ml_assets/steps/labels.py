@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
-from ml_assets.records import Finding, Produced, StepResult, unchanged
-from ml_assets.steps import catalogue
+from ml_assets.records import Finding, StepResult, unchanged
+from ml_assets.steps import catalogue, configuration
 from ml_assets.steps.days import shift
-from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.memo import Memo, Work, by_day
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec
 
@@ -21,8 +21,8 @@ _ENOUGH = 0.5
 
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Label the spine rows of the partitions whose spine or outcomes changed."""
-    record, inputs = memo(spec, run), inputs_of(spec, run.lake, run.partitions)
-    produced, due = record.survey(inputs)
+    memo, inputs = work(spec, run, run.partitions)
+    produced, due = memo.survey(inputs)
     if not due:
         return {spec.labels: StepResult(produced, unchanged(catalogue.LATER.name, catalogue.LABELLED.name))}
     with connect() as con:
@@ -31,16 +31,14 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     for partition in due:
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version}
-        record.write(partition, inputs[partition], content.hash, metadata)
-        produced[partition] = Produced(content.hash, metadata)
+        produced[partition] = memo.write(partition, inputs[partition], content.hash, metadata).produced()
     return {spec.labels: StepResult(produced, findings)}
 
 
-def memo(spec: ModelSpec, run: Run) -> Memo:
-    """What the labels were computed from."""
-    return Memo(
-        run.lake, spec.labels, version=catalogue.LABELS, config=[spec.at, spec.label, spec.spine.keys, spec.horizon]
-    )
+def work(spec: ModelSpec, run: Run, partitions: Sequence[str]) -> Work:
+    """The record of the labels, and what those of each partition are made from."""
+    memo = Memo(run.lake, spec.labels, version=catalogue.LABELS, config=configuration.of_labels(spec))
+    return Work(memo, inputs_of(spec, run.lake, partitions) if partitions else {})
 
 
 def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -54,8 +52,11 @@ def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[st
     return {
         day: {
             spec.spine.table: content.hash,
-            spec.label_table.table: digest(
-                [(d, h) for d, h in sorted(outcomes.items()) if day <= d <= shift(day, spec.horizon_days)]
+            **by_day(
+                spec.label_table.table,
+                day,
+                outcomes,
+                [d for d in sorted(outcomes) if day <= d <= shift(day, spec.horizon_days)],
             ),
         }
         for day, content in spine.items()

@@ -1,27 +1,53 @@
-"""What was computed from what: one small JSON object per asset and partition, beside the lake's tables.
+"""What was computed from what, and why: one small JSON object per asset and partition, beside the lake's tables.
 
 A step's fingerprint covers its version, its configuration and the content of its inputs. A known fingerprint
-means that the output stands already, and the step does no work.
+means that the output stands already, and the step does no work. An entry keeps these parts by name, so that what
+differs can be said in words.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from ml_assets import clock
 from ml_assets.adapters.lake import Lake
+from ml_assets.errors import shorten
 from ml_assets.records import Produced
+
+FIRST = "first time"
+_HASH = re.compile(r"(?:[\w.-]+:)?([0-9a-f]{12,})")
+_READABLE = 60
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How one partition came about."""
+    """How one partition came about. `reason` says what differed from the entry before."""
 
     fingerprint: str
     inputs: Mapping[str, str]
     data_version: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
+    config: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+    made_at: str = ""
+
+    def produced(self, shown: Mapping[str, Any] = MappingProxyType({}), *, reused: bool = False) -> Produced:
+        """What Dagster records: the metadata, why it was computed or was not, and all that it was made from."""
+        since = f"nothing: same inputs as at {self.made_at[:19]} UTC, when it was computed: {self.reason}"
+        made_from = {
+            "inputs": dict(self.inputs),
+            "code version": self.code,
+            "configuration": digest(self.config),
+            "row hash": self.data_version,
+            "lake version": self.metadata.get("lake version"),
+        }
+        said = {"why": since if reused else self.reason, "made from": made_from}
+        return Produced(self.data_version, {**self.metadata, **shown, **said}, reused)
 
 
 def digest(value: Any) -> str:
@@ -30,27 +56,68 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def flat(value: Any, name: str = "") -> dict[str, str]:
+    """The parts of a configuration by path, as short text; a long one by its hash."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {part.name: getattr(value, part.name) for part in fields(value)}
+    if isinstance(value, list | tuple) and any(is_dataclass(part) or isinstance(part, Mapping) for part in value):
+        value = dict(enumerate(value))
+    if isinstance(value, Mapping):
+        parts = [flat(part, f"{name}.{key}" if name else str(key)) for key, part in value.items()]
+        return {path: text for part in parts for path, text in part.items()}
+    text = value if isinstance(value, str) else json.dumps(value, default=str).strip('"')
+    return {name: text if len(text) <= _READABLE else digest(text)}
+
+
+def differences(before: Entry, code: str, config: Mapping[str, str], inputs: Mapping[str, str]) -> list[str]:
+    """What is not as it was, in words: inputs first, then the code version, then the configuration."""
+    if not before.code:
+        return ["it was made by an earlier release of ml_assets"]
+    changed = [_change(f"{name}:", before.inputs.get(name), inputs.get(name)) for name in {**before.inputs, **inputs}]
+    changed.append(_change("code version", before.code, code))
+    named = {name: _change(name, before.config.get(name), config.get(name)) for name in {**before.config, **config}}
+    changed += [f"configuration changed: {text}" for text in named.values() if text]
+    return [text for text in changed if text]
+
+
+def _change(name: str, before: str | None, now: str | None) -> str:
+    if before == now:
+        return ""
+    if before is None or now is None:
+        return f"{name} {'new' if before is None else 'no longer'} ({_short(now or before or '')})"
+    return f"{name} {_short(before)} → {_short(now)}"
+
+
+def _short(text: str) -> str:
+    found = _HASH.fullmatch(text)
+    return f"{found[1][:8]}…" if found else text
+
+
 class Memo:
     """The record of one asset's partitions; "" is the key of an asset without partitions."""
 
     def __init__(self, lake: Lake, name: str, *, version: int, config: Any) -> None:
-        self._lake, self._name = lake, name
-        self._basis = {"code": str(version), "config": digest(config)}
+        self.name = name
+        self._lake, self._code = lake, str(version)
+        self._config = {} if config is None else flat(config)
 
     def fingerprint(self, inputs: Mapping[str, str]) -> str:
         """The fingerprint of a partition that would be computed from these inputs now."""
-        return digest({**self._basis, **inputs})
+        return digest([self._code, self._config, dict(inputs)])
 
     def known(self, partition: str, inputs: Mapping[str, str]) -> Entry | None:
         """The entry of a partition, when it was computed from exactly these inputs."""
         entry = self.read(partition)
         return entry if entry and entry.fingerprint == self.fingerprint(inputs) else None
 
+    def changes(self, entry: Entry | None, inputs: Mapping[str, str]) -> list[str]:
+        """What differs from an entry; nothing when it stands."""
+        return differences(entry, self._code, self._config, inputs) if entry else [FIRST]
+
     def survey(self, inputs: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, Produced], list[str]]:
         """Of the partitions with these inputs: those that stand already, and those to compute, sorted."""
         known = {p: entry for p, hashes in inputs.items() if (entry := self.known(p, hashes))}
-        produced = {p: Produced(entry.data_version, entry.metadata, reused=True) for p, entry in known.items()}
-        return produced, sorted(set(inputs) - set(known))
+        return {p: entry.produced(reused=True) for p, entry in known.items()}, sorted(set(inputs) - set(known))
 
     def read(self, partition: str = "") -> Entry | None:
         """The latest entry of a partition."""
@@ -58,10 +125,37 @@ class Memo:
         return Entry(**json.loads(self._lake.get_object(path))) if self._lake.has_object(path) else None
 
     def write(self, partition: str, inputs: Mapping[str, str], data_version: str, metadata: Mapping[str, Any]) -> Entry:
-        """Remember how a partition came about; call it after the output stands."""
-        entry = Entry(self.fingerprint(inputs), {**self._basis, **inputs}, data_version, dict(metadata))
+        """Remember how a partition came about, and why; call it after the output stands."""
+        reason = shorten(self.changes(self.read(partition), inputs), 3) or "computed again from the same inputs"
+        entry = Entry(
+            fingerprint=self.fingerprint(inputs),
+            inputs=dict(inputs),
+            data_version=data_version,
+            metadata=dict(metadata),
+            code=self._code,
+            config=self._config,
+            reason=reason,
+            made_at=clock.now().isoformat(),
+        )
         self._lake.replace_object(self._path(partition), json.dumps(asdict(entry), default=str).encode())
         return entry
 
     def _path(self, partition: str) -> str:
-        return f"memo/{self._name}/{partition or 'whole'}.json"
+        return f"memo/{self.name}/{partition or 'whole'}.json"
+
+
+class Work(NamedTuple):
+    """What a step decides by: the record of what stands, and what each partition would be made from now."""
+
+    memo: Memo
+    inputs: Mapping[str, Mapping[str, str]]
+
+    def unknown(self) -> dict[str, str]:
+        """The partitions that a run would compute, by fingerprint."""
+        due = {p: hashes for p, hashes in self.inputs.items() if self.memo.known(p, hashes) is None}
+        return {partition: self.memo.fingerprint(hashes) for partition, hashes in due.items()}
+
+
+def by_day(table: str, partition: str, hashes: Mapping[str, str], days: Sequence[str]) -> dict[str, str]:
+    """The content of a table's days as inputs of a partition, each by a name of its own so that it can be named."""
+    return {table if day == partition else f"{table} {day}": hashes[day] for day in days if day in hashes}

@@ -14,15 +14,16 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.registry import Candidate, ModelVersion
 from ml_assets.engine import connect
 from ml_assets.errors import MlAssetsError, TrainingError
+from ml_assets.features import meaning
 from ml_assets.features.encode import Input, encode, fit_inputs
 from ml_assets.monitoring.calibrate import calibrated
 from ml_assets.monitoring.profile import Kind, Profile, reference
-from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
+from ml_assets.records import Finding, Markdown, StepResult, unchanged
 from ml_assets.serving import bundle
-from ml_assets.steps import catalogue, training_set
+from ml_assets.steps import catalogue, configuration, training_set
 from ml_assets.steps.environment import lineage_tags
-from ml_assets.steps.frames import as_requests, function_version, input_names, request_schema
-from ml_assets.steps.memo import Entry, Memo
+from ml_assets.steps.frames import as_requests, input_names, request_schema
+from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.pictures import markdown_table, picture
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec
@@ -81,21 +82,14 @@ class Frame:
 
 def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Search, fit and register, unless a version was made from this very training set."""
-    manifest = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
-    if manifest is None:
-        raise TrainingError(f"There is no training set {spec.training_set}. Materialize it first.")
-    memo = Memo(run.lake, spec.model, version=catalogue.MODEL, config=_config(spec))
-    inputs = {spec.training_set: manifest.data_version}
-    fingerprint = memo.fingerprint(inputs)
+    manifest = _manifest(spec, run)
+    memo, inputs = work(spec, run)
+    fingerprint = memo.fingerprint(inputs[""])
     known = run.registry.find(spec.name, fingerprint)
-    if known and (entry := memo.known("", inputs)):
+    produced, due = memo.survey(inputs)
+    if known and not due:
         run.log(f"{spec.model}: version {known.version} was trained from the same rows and settings")
-        return {
-            spec.model: StepResult(
-                {"": Produced(entry.data_version, entry.metadata, reused=True)},
-                unchanged(catalogue.FINITE.name, catalogue.LEARNT.name),
-            )
-        }
+        return {spec.model: StepResult(produced, unchanged(catalogue.FINITE.name, catalogue.LEARNT.name))}
     run.registry.require()
     frame = Frame.load(spec, run.lake, version=manifest.metadata["lake version"])
     searched, fitted = _train(spec, run, frame)
@@ -109,17 +103,21 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
         "watermark": manifest.metadata["watermark"],
         "n_rows": int(frame.part("train").sum()),
     }
-    memo.write("", inputs, fitted.model_hash, metadata)
-    return {
-        spec.model: StepResult(
-            {"": Produced(fitted.model_hash, {**metadata, **_pictures(fitted, searched)})}, _findings(frame, fitted)
-        )
-    }
+    entry = memo.write("", inputs[""], fitted.model_hash, metadata)
+    return {spec.model: StepResult({"": entry.produced(_pictures(fitted, searched))}, _findings(frame, fitted))}
 
 
-def _config(spec: ModelSpec) -> list[Any]:
-    """What makes another model, or another bundle, of the same rows."""
-    return [spec.budget, msgspec.to_builtins(request_schema(spec).views), function_version(spec.request_features)]
+def work(spec: ModelSpec, run: Run) -> Work:
+    """The record of the model, and the training set that it is made from."""
+    memo = Memo(run.lake, spec.model, version=catalogue.MODEL, config=configuration.of_model(spec))
+    return Work(memo, {"": {spec.training_set: _manifest(spec, run).data_version}})
+
+
+def _manifest(spec: ModelSpec, run: Run) -> Entry:
+    manifest = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
+    if manifest is None:
+        raise TrainingError(f"There is no training set {spec.training_set}. Materialize it first.")
+    return manifest
 
 
 def _train(spec: ModelSpec, run: Run, frame: Frame) -> tuple[SearchResult, Fitted]:
@@ -175,7 +173,10 @@ def _record(
 def write_bundle(place: Path, spec: ModelSpec, frame: Frame, fitted: Fitted) -> str:
     """Write what serves the model: text, schema, and test rows with the scores that they must get."""
     schema = msgspec.structs.replace(
-        request_schema(spec, sorted(frame.request_fields)), model_hash=fitted.model_hash, inputs=frame.inputs
+        request_schema(spec, sorted(frame.request_fields)),
+        model_hash=fitted.model_hash,
+        inputs=frame.inputs,
+        request_features_code=meaning.of_function(spec.request_features) if spec.request_features else "",
     )
     rows = np.flatnonzero(frame.part("test"))
     chosen = rows[np.linspace(0, len(rows) - 1, _GOLDEN_ROWS).astype(int)]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from ml_assets.steps.arrow import among
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.endpoint import BY_THE_GRAPH, local
 from ml_assets.steps.frames import as_requests
-from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.memo import Memo, Work, by_day, digest
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, DAY, EndpointSpec
 from ml_assets.tables.outline import outline
@@ -41,19 +42,34 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     released = release.latest(spec.model, run.lake)
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
-    due, memo = due_days(spec, run, released, run.partitions), _memo(spec, run)
-    until = training_set.known_until(spec.model, run.lake)
-    if reused := _already(spec, run, memo, due, until):
+    due, until = due_days(spec, run, released, run.partitions), training_set.known_until(spec.model, run.lake)
+    memo, inputs = _work(spec, run, due, until)
+    if reused := _already(memo, inputs):
         return {spec.predictions: reused}
     asked = _due_rows(spec, run, due, until) if due else []
     if asked:
         _ask(spec, run, released.version, asked)
     grown = _log_size(spec, run)  # before the log is read: what a client asks meanwhile is new to the next run
     result = _keep(spec, run, asked)
+    produced = {}
     for day in {*result.produced, *due}:
         made = result.produced.get(day, Produced(""))  # a day may have no rows
-        memo.write(day, _state(spec, run, day, grown, until), made.data_version, made.metadata)
-    return {spec.predictions: result}
+        entry = memo.write(day, _state(spec, run, day, grown, until), made.data_version, made.metadata)
+        produced[day] = replace(entry.produced(), reused=made.reused)
+    kept = {day: produced[day] for day in result.produced}
+    return {spec.predictions: StepResult(kept, result.findings)}
+
+
+def work(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Work:
+    """The record of the answers, and what those of each day that is due depend on."""
+    released = release.latest(spec.model, run.lake)
+    due = due_days(spec, run, released, days) if released else []
+    return _work(spec, run, due, training_set.known_until(spec.model, run.lake))
+
+
+def _work(spec: EndpointSpec, run: Run, due: Sequence[str], until: datetime) -> Work:
+    grown = _log_size(spec, run)
+    return Work(_memo(spec, run), {day: _state(spec, run, day, grown, until) for day in due})
 
 
 def due_days(spec: EndpointSpec, run: Run, released: release.Release, days: Sequence[str]) -> list[str]:
@@ -82,21 +98,18 @@ def outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     rows = _with_labels(spec, run, due)
     commit = lake.write(spec.outcomes, rows, partitions=due)
     for partition in due:
-        metadata = {"n_rows": commit.content[partition].n_rows}
-        memo.write(partition, inputs[partition], commit.content[partition].hash, metadata)
-        produced[partition] = Produced(commit.content[partition].hash, metadata)
+        content = commit.content[partition]
+        metadata = {"n_rows": content.n_rows, "lake version": commit.version}
+        produced[partition] = memo.write(partition, inputs[partition], content.hash, metadata).produced()
     return {spec.outcomes: StepResult(produced, (_covered(rows),))}
 
 
-def _already(spec: EndpointSpec, run: Run, memo: Memo, days: Sequence[str], until: datetime) -> StepResult | None:
+def _already(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> StepResult | None:
     """What stands, when neither spine nor log nor what is known has grown since for any of the days."""
-    grown = _log_size(spec, run)
-    entries = {day: memo.known(day, _state(spec, run, day, grown, until)) for day in days}
-    if not days or None in entries.values():
+    known, due = memo.survey(inputs)
+    if not inputs or due:
         return None
-    produced = {
-        day: Produced(e.data_version, e.metadata, reused=True) for day, e in entries.items() if e and e.data_version
-    }
+    produced = {day: made for day, made in known.items() if made.data_version}
     return StepResult(produced, unchanged(catalogue.ANSWERED.name))
 
 
@@ -199,7 +212,9 @@ def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]]) -> StepResu
     missing = sum(_key(spec, row) not in answered for row in asked)
     produced = {
         day: Produced(
-            commit.content[day].hash, {"n_rows": commit.content[day].n_rows}, reused=day not in commit.changed
+            commit.content[day].hash,
+            {"n_rows": commit.content[day].n_rows, "lake version": commit.version},
+            reused=day not in commit.changed,
         )
         for day in days
     }
@@ -235,22 +250,20 @@ def _arrow(kind: str) -> "pa.DataType":
     return pa.timestamp("us", "UTC") if kind == "TIMESTAMPTZ" else kinds.get(kind, pa.string())
 
 
-def outcome_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> tuple[Memo, dict[str, dict[str, str]]]:
+def outcome_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Work:
     """The record of the outcomes, and what those of each day are made from."""
     memo = Memo(lake, spec.outcomes, version=catalogue.OUTCOMES, config=None)
     asked = {d: c.hash for d, c in lake.content(spec.predictions, partitions=list(days)).items() if c.n_rows}
     if not asked:
-        return memo, {}
+        return Work(memo, {})
     ahead = PartitionRange(min(asked), shift(max(asked), AHEAD_DAYS))
     labels = {day: content.hash for day, content in lake.content(spec.model.labels, partitions=ahead).items()}
-    return memo, {
-        day: {
-            spec.predictions: hashed,
-            spec.model.labels: digest([labels.get(d) for d in (day, shift(day, AHEAD_DAYS))]),
-        }
+    inputs = {
+        day: {spec.predictions: hashed, **by_day(spec.model.labels, day, labels, (day, shift(day, AHEAD_DAYS)))}
         for day, hashed in asked.items()
         if day in labels
     }
+    return Work(memo, inputs)
 
 
 def _with_labels(spec: EndpointSpec, run: Run, days: list[str]) -> "pa.Table":

@@ -1,6 +1,5 @@
 """The training set: labelled spine rows with features as of their time, split, and the manifest that pins them."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -11,11 +10,11 @@ import numpy as np
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect
 from ml_assets.errors import TrainingError
-from ml_assets.records import Finding, Produced, StepResult
-from ml_assets.steps import catalogue
+from ml_assets.records import Finding, StepResult
+from ml_assets.steps import catalogue, configuration, pins
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.frames import model_columns, request_schema, spine_with_features
-from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.memo import Memo, Work, digest
 from ml_assets.steps.pictures import markdown_table
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ModelSpec
@@ -27,39 +26,52 @@ if TYPE_CHECKING:
 
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Join, split and store the rows, unless the same inputs made the set that stands."""
-    until = watermark(spec, run.lake)
-    inputs = {**_inputs(spec, run.lake), "watermark": until.isoformat()}
-    memo = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=_config(spec))
-    if entry := memo.known("", inputs):
-        return {
-            spec.training_set: StepResult({"": Produced(entry.data_version, entry.metadata, True)}, _found(spec, run))
-        }
+    until, versions = watermark(spec, run.lake), _versions(spec, run.lake)
+    memo, inputs = _work(spec, run.lake, until, versions)
+    produced, due = memo.survey(inputs)
+    if not due:
+        return {spec.training_set: StepResult(produced, _found(spec, run))}
     run.log(f"{spec.training_set}: joining {len(spec.views)} feature views as of each row, labels mature until {until}")
-    rows = _rows(spec, run.lake, until)
+    rows = _rows(spec, run.lake, until, versions)
     commit = run.lake.write(spec.training_set, rows)
     counts = _counts(spec, run.lake)
     manifest = {
         "content": commit.content[""].hash,
-        "lake version": commit.version,
         "watermark": until.isoformat(),
-        "inputs": inputs,
+        "inputs": inputs[""],
+        "versions": versions | {spec.training_set: commit.version},
         "splits": counts,
-        "declaration": _config(spec),
+        "declaration": configuration.of_training_set(spec),
     }
-    place = f"manifests/{spec.name}/{digest(manifest)}.json"
-    run.lake.replace_object(place, json.dumps(manifest, default=str, indent=1).encode())
+    place = pins.keep(run.lake, spec.name, manifest)
     metadata = {
         "n_rows": rows.num_rows,
         "watermark": until.isoformat(),
         "manifest": place,
         "lake version": commit.version,
     }
-    memo.write("", inputs, commit.content[""].hash, metadata)
-    shown = {
-        **metadata,
-        "splits": markdown_table(("split", "rows", "positives", "from", "to"), [list(c.values()) for c in counts]),
-    }
-    return {spec.training_set: StepResult({"": Produced(commit.content[""].hash, shown)}, _found(spec, run))}
+    entry = memo.write("", inputs[""], commit.content[""].hash, metadata)
+    split = markdown_table(("split", "rows", "positives", "from", "to"), [list(c.values()) for c in counts])
+    made = entry.produced({"splits": split, "input versions": versions})
+    return {spec.training_set: StepResult({"": made}, _found(spec, run))}
+
+
+def work(spec: ModelSpec, run: Run) -> Work:
+    """The record of the training set, and what it would be made from."""
+    return _work(spec, run.lake, watermark(spec, run.lake), _versions(spec, run.lake))
+
+
+def _work(spec: ModelSpec, lake: Lake, until: datetime, versions: Mapping[str, int]) -> Work:
+    memo = Memo(lake, spec.training_set, version=catalogue.TRAINING_SET, config=configuration.of_training_set(spec))
+    contents = {name: lake.content(name, version=version) for name, version in versions.items()}
+    inputs = {name: digest({p: c.hash for p, c in found.items()}) for name, found in contents.items()}
+    return Work(memo, {"": {**inputs, "watermark": until.isoformat()}})
+
+
+def _versions(spec: ModelSpec, lake: Lake) -> dict[str, int]:
+    """The tables as they are now, to be read as one moment and found again later."""
+    names = [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
+    return {name: lake.version(name) for name in names}
 
 
 def watermark(spec: ModelSpec, lake: Lake) -> datetime:
@@ -78,16 +90,16 @@ def known_until(spec: ModelSpec, lake: Lake) -> datetime:
     return min(known, start_of(days[-1]) + DAY)
 
 
-def read_manifest(lake: Lake, place: str) -> dict[str, Any]:
-    """The manifest of a training set, as it was written."""
-    return json.loads(lake.get_object(place))
-
-
-def _rows(spec: ModelSpec, lake: Lake, until: datetime) -> "pa.Table":
+def _rows(spec: ModelSpec, lake: Lake, until: datetime, versions: Mapping[str, int]) -> "pa.Table":
     first = (until - spec.window).date().isoformat() if spec.window else None
     span = PartitionRange(first, shift(until.date().isoformat(), spec.horizon_days))
     rows = spine_with_features(
-        spec, lake, span, where=f""""at" < TIMESTAMPTZ '{until.isoformat()}'""", join=spec.labels
+        spec,
+        lake,
+        span,
+        where=f""""at" < TIMESTAMPTZ '{until.isoformat()}'""",
+        join=spec.labels,
+        versions=versions,
     )
     if rows.num_rows < spec.min_rows:
         raise TrainingError(
@@ -95,23 +107,6 @@ def _rows(spec: ModelSpec, lake: Lake, until: datetime) -> "pa.Table":
         )
     parts = assign(rows["at"].to_numpy(), validation=spec.validation, test=spec.test, gap=spec.gap)
     return rows.append_column("split", [parts.tolist()])
-
-
-def _inputs(spec: ModelSpec, lake: Lake) -> dict[str, str]:
-    names = [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
-    return {name: digest({p: c.hash for p, c in lake.content(name).items()}) for name in names}
-
-
-def _config(spec: ModelSpec) -> list[Any]:
-    return [
-        spec.at,
-        spec.window,
-        spec.validation,
-        spec.test,
-        spec.gap,
-        spec.request_features,
-        [v.view for v in spec.views],
-    ]
 
 
 def _counts(spec: ModelSpec, lake: Lake) -> list[dict[str, Any]]:

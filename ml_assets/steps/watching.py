@@ -11,11 +11,11 @@ from ml_assets.monitoring.drift import ColumnDrift, Thresholds, drift, worst
 from ml_assets.monitoring.evidently_report import html
 from ml_assets.monitoring.performance import Maturity, Performance, Scored, performance, recent
 from ml_assets.monitoring.profile import Profile
-from ml_assets.records import Finding, Produced, StepResult, unchanged
+from ml_assets.records import Finding, StepResult, unchanged
 from ml_assets.steps import catalogue, release, training_set
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.days import start_of
-from ml_assets.steps.memo import Memo
+from ml_assets.steps.memo import Memo, Work
 from ml_assets.steps.pictures import markdown_table
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, EndpointSpec
@@ -35,15 +35,12 @@ def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     if not due:
         return {spec.drift: StepResult(produced, unchanged(catalogue.STEADY.name))}
     drifts = {day: _drift_of(spec, run, day) for day in due}
-    commit = lake.write(spec.drift, _drift_rows(drifts), partitions=due)
+    commit, newest = lake.write(spec.drift, _drift_rows(drifts), partitions=due), due[-1]
     for day in due:
         verdict, sentence = worst(drifts[day])
-        metadata = {"verdict": verdict, "worst": sentence, "columns": len(drifts[day])}
-        memo.write(day, inputs[day], commit.content[day].hash, metadata)
-        produced[day] = Produced(commit.content[day].hash, metadata)
-    newest = due[-1]
-    shown = {"drift": _drift_table(drifts[newest]), "evidently report": _evidently(spec, run, newest)}
-    produced[newest] = Produced(produced[newest].data_version, {**produced[newest].metadata, **shown})
+        metadata = {"verdict": verdict, "worst": sentence, "columns": len(drifts[day]), "lake version": commit.version}
+        entry = memo.write(day, inputs[day], commit.content[day].hash, metadata)
+        produced[day] = entry.produced(_shown(spec, run, day, drifts[day]) if day == newest else {})
     return {spec.drift: StepResult(produced, (_steady(newest, drifts[newest]),))}
 
 
@@ -59,29 +56,30 @@ def watch_performance(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     for day in due:
         own = next(p for p in reversed(judged) if p.first_day == day)
         metadata = {k: v for k, v in asdict(own).items() if k not in ("first_day", "last_day", "n") and v is not None}
-        metadata["n_rows"] = own.n
-        memo.write(day, inputs[day], commit.content[day].hash, metadata)
-        produced[day] = Produced(commit.content[day].hash, metadata)
+        metadata |= {"n_rows": own.n, "lake version": commit.version}
+        produced[day] = memo.write(day, inputs[day], commit.content[day].hash, metadata).produced()
     return {spec.performance: StepResult(produced, (_holds(spec, run),))}
 
 
-def drift_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> tuple[Memo, dict[str, dict[str, str]]]:
+def drift_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Work:
     """The record of the drift figures, and what those of each day are made from."""
-    memo = Memo(lake, spec.drift, version=catalogue.DRIFT, config=[spec.drift_warn, spec.drift_fail])
+    limits = {"drift.warn": spec.drift_warn, "drift.fail": spec.drift_fail}
+    memo = Memo(lake, spec.drift, version=catalogue.DRIFT, config=limits)
     found = lake.content(spec.predictions, partitions=list(days)) if lake.exists(spec.predictions) else {}
-    return memo, {day: {spec.predictions: content.hash} for day, content in found.items() if content.n_rows}
+    return Work(memo, {day: {spec.predictions: content.hash} for day, content in found.items() if content.n_rows})
 
 
-def performance_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> tuple[Memo, dict[str, dict[str, str]]]:
+def performance_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Work:
     """The record of the performance figures, and what each day is made from: labels mature without changing."""
     memo = Memo(lake, spec.performance, version=catalogue.PERFORMANCE, config=None)
     found = lake.content(spec.outcomes, partitions=list(days)) if lake.exists(spec.outcomes) else {}
     until = training_set.known_until(spec.model, lake) - spec.model.horizon if found else None
-    return memo, {
+    inputs = {
         day: {spec.outcomes: content.hash, "mature": str(until and start_of(day) + DAY <= until)}
         for day, content in found.items()
         if content.n_rows
     }
+    return Work(memo, inputs)
 
 
 def maturity(spec: EndpointSpec, run: Run) -> Maturity:
@@ -133,6 +131,10 @@ def _drift_rows(drifts: Mapping[str, Sequence[ColumnDrift]]) -> "pa.Table":
     fields = {name: kinds.get(type(value), pa.float64()) for name, value in rows[0].items()}
     fields["new_categories"] = pa.map_(pa.string(), pa.float64())
     return pa.Table.from_pylist(rows, pa.schema(list(fields.items())))
+
+
+def _shown(spec: EndpointSpec, run: Run, day: str, columns: Sequence[ColumnDrift]) -> dict[str, Any]:
+    return {"drift": _drift_table(columns), "evidently report": _evidently(spec, run, day)}
 
 
 def _drift_table(columns: Sequence[ColumnDrift]) -> Any:

@@ -69,16 +69,21 @@ def test_a_second_run_says_what_the_first_said(grown):
     assert finding(released, catalogue.IN_FORCE.name).passed
 
 
-def test_another_source_of_the_request_function_trains_again(world, tmp_path, monkeypatch):
+def test_other_code_of_the_request_function_trains_again_and_a_comment_does_not(world, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    source = "from ml_assets.defs.flights.features import request_features\n"
+    source = "from ml_assets.defs.flights.features import request_features as theirs\n"
+    source += "def request_features(flights):\n    return theirs(flights)\n"
     (tmp_path / "own_function.py").write_text(source)
     own = world.having(request_features="own_function.request_features")
     first = model.train(own.spec, own.step())[own.spec.model].produced[""]
     assert not first.reused
     assert model.train(own.spec, own.step())[own.spec.model].produced[""].reused
-    (tmp_path / "own_function.py").write_text(source + "# edited\n")
-    assert not model.train(own.spec, own.step())[own.spec.model].produced[""].reused
+    (tmp_path / "own_function.py").write_text(source.replace("    return", "    # edited\n    return"))
+    assert model.train(own.spec, own.step())[own.spec.model].produced[""].reused
+    (tmp_path / "own_function.py").write_text(source.replace("theirs(flights)", "dict(theirs(flights))"))
+    again = model.train(own.spec, own.step())[own.spec.model].produced[""]
+    assert not again.reused
+    assert again.metadata["why"].startswith("configuration changed: code of request_features ")
 
 
 def test_a_version_is_judged_on_the_rows_that_it_was_trained_with(world):

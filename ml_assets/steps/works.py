@@ -1,0 +1,126 @@
+"""What each asset's step decides by, in one place: the schedule that reconciles and `explain` ask as the steps do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.steps import (
+    evaluation,
+    features,
+    ingest,
+    labels,
+    model,
+    predictions,
+    training_set,
+    watching,
+)
+from ml_assets.steps.memo import Work
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
+from ml_assets.tables import contract as contracts
+
+
+def of_table(spec: TableSpec, run: Run) -> Work:
+    """By the stored deliveries of each partition, and the contract."""
+    made, _ = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
+    stored = _days(run.lake, spec.raw) if spec.daily else [""]
+    kept = ingest.deliveries(spec, run.lake, stored)
+    return Work(made, ingest.inputs_of(spec, kept, sorted({file.partition_key for file in kept})))
+
+
+def of_view(spec: ViewSpec, run: Run) -> Work:
+    """By the content of its tables."""
+    return features.work(spec, run, _days(run.lake, spec.tables[0].table) if spec.daily else [""])
+
+
+def of_labels(spec: ModelSpec, run: Run) -> Work:
+    """By spine and outcomes."""
+    return labels.work(spec, run, _days(run.lake, spec.spine.table))
+
+
+def of_predictions(spec: EndpointSpec, run: Run) -> Work:
+    """By the spine, the log, and how much is known of a day."""
+    return predictions.work(spec, run, _days(run.lake, spec.model.spine.table))
+
+
+def of_outcomes(spec: EndpointSpec, run: Run) -> Work:
+    """By answers and labels."""
+    days = _days(run.lake, spec.predictions) if run.lake.exists(spec.model.labels) else []
+    return predictions.outcome_work(spec, run.lake, days)
+
+
+def of_drift(spec: EndpointSpec, run: Run) -> Work:
+    """By the answers."""
+    return watching.drift_work(spec, run.lake, _days(run.lake, spec.predictions))
+
+
+def of_performance(spec: EndpointSpec, run: Run) -> Work:
+    """By the outcomes, and whether a day's labels are mature."""
+    return watching.performance_work(spec, run.lake, _days(run.lake, spec.outcomes))
+
+
+def _days(lake: Lake, name: str) -> list[str]:
+    return lake.partitions(name) if lake.exists(name) else []
+
+
+BY_LAYER: Mapping[str, Callable[[Any, Run], Work]] = MappingProxyType(
+    {
+        "tables": of_table,
+        "features": of_view,
+        "labels": of_labels,
+        "training_sets": training_set.work,
+        "models": model.work,
+        "evaluations": evaluation.work,
+        "predictions": of_predictions,
+        "outcomes": of_outcomes,
+        "drift": of_drift,
+        "performance": of_performance,
+    }
+)
+"""The record and the inputs by layer; deliveries, releases and servers have none, and look at the world itself."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An asset of the graph, with the declaration that makes it."""
+
+    layer: str
+    spec: Any
+
+    @property
+    def name(self) -> str:
+        """The asset's name, `layer/name`."""
+        return f"{self.layer}/{self.spec.view.name if self.layer == 'features' else self.spec.name}"
+
+    def upstream(self) -> "list[Asset]":
+        """What it is made from, directly."""
+        return [Asset(layer, spec) for layer, spec in _UPSTREAM[self.layer](self.spec)]
+
+
+def _of_model(spec: ModelSpec) -> list[tuple[str, Any]]:
+    return [("labels", spec), ("tables", spec.spine), *(("features", view) for view in spec.views)]
+
+
+def _of_predictions(spec: EndpointSpec) -> list[tuple[str, Any]]:
+    return [("endpoints", spec), ("tables", spec.model.spine), *(("features", view) for view in spec.model.views)]
+
+
+_UPSTREAM: Mapping[str, Callable[[Any], list[tuple[str, Any]]]] = MappingProxyType(
+    {
+        "raw": lambda _: [],
+        "tables": lambda spec: [("raw", spec)],
+        "features": lambda spec: [("tables", table) for table in spec.tables],
+        "labels": lambda spec: [("tables", spec.spine), ("tables", spec.label_table)],
+        "training_sets": _of_model,
+        "models": lambda spec: [("training_sets", spec)],
+        "evaluations": lambda spec: [("models", spec), ("training_sets", spec)],
+        "releases": lambda spec: [("evaluations", spec)],
+        "endpoints": lambda spec: [("releases", spec.model)],
+        "predictions": _of_predictions,
+        "outcomes": lambda spec: [("predictions", spec), ("labels", spec.model)],
+        "drift": lambda spec: [("predictions", spec)],
+        "performance": lambda spec: [("outcomes", spec)],
+    }
+)
