@@ -24,7 +24,7 @@ from ml_assets.adapters.replacement import (
     rows_of,
 )
 from ml_assets.adapters.retention import compact, removed_files, require_files
-from ml_assets.engine import connect, literal, quote
+from ml_assets.engine import literal, quote, scratch
 from ml_assets.errors import LakeConflictError, LakeError, TableNotFoundError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Lake(Objects):
         """
         keys = None if partitions is None else tuple(sorted(set(partitions)))
         stored = checked(name, _arrow(rows), keys)
-        with connect() as con:
+        with scratch() as con:
             seen = None if base_version is None else self._content_at(con, name, keys, base_version)
             for attempt in range(_ATTEMPTS):
                 table = self._table_or_none(name)
@@ -170,7 +170,7 @@ class Lake(Objects):
     def content(self, name: str, *, partitions: Partitions = None, version: int | None = None) -> dict[str, Content]:
         """Hash the stored rows in one scan, per partition (listed ones without rows too) or under `""`."""
         table, rows = self._opened(name, partitions, version)
-        with connect() as con:
+        with scratch() as con:
             found = content_of(con, rows, by_partition=is_partitioned(table))
         listed = [] if partitions is None or isinstance(partitions, PartitionRange) else partitions
         return {key: EMPTY for key in sorted(listed)} | found
