@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,8 @@ from ml_assets import engine
 from ml_assets.errors import DeclarationError
 from ml_assets.tables import contract
 from ml_assets.tables.contract import Column, Contract, Rule
-from ml_assets.tables.validate import Counts, validate
+from ml_assets.tables.expectations import Outliers
+from ml_assets.tables.validate import Counts, rules_of, validate
 from ml_assets_tests.tables.conftest import FLIGHT, NOON, deliver
 
 HOUR = timedelta(hours=1)
@@ -30,6 +32,7 @@ def test_quarantined_rows_carry_every_broken_rule_and_the_record(flights, con):
         "row": 2,
         "rule": "carrier in (B6, UA)",
         "rules": ["carrier in (B6, UA)", "seats > 0"],
+        "arrived_at": NOON,
     }
     assert (record["flight_id"], record["delay"], record["arrived_at"]) == ("f1", None, "2013-01-05 12:00:00+00")
     assert found.counts == {"2013-01-05": Counts(2, 1, 1, 0, {"carrier in (B6, UA)": 1, "seats > 0": 1})}
@@ -232,3 +235,142 @@ def test_a_partition_comes_out_the_same_alone_and_among_others(rows):
         alone = validate(con, numbered, READINGS)
         assert alone.counts[day] == together.counts[day]
         assert alone.valid.to_pylist() == [row for row in together.valid.to_pylist() if row["partition_key"] == day]
+
+
+def test_every_rule_that_validation_adds_has_the_promised_name(flights):
+    found = rules_of(flights, known_at="arrived_at", partition_column="arrived_at")
+    promised = contract.promises(
+        flights.reference, keys=["flight_id"], partition_column="arrived_at", has_known_at=True
+    )
+    assert [rule.check for rule in found] == [promise.check for promise in promised][:-1]  # the keys are no row's rule
+
+
+def test_a_known_at_that_the_contract_forbids_to_be_null_is_one_rule(declare, con):
+    of = contract.load(declare("class T(pa.DataFrameModel):\n    x: int\n    known_at: datetime\n", "T"))
+    found = validate(con, deliver(of, [{"x": 1, "known_at": None}]), of)
+    assert found.counts["2013-01-05"].by_rule == {"known_at is not null": 1}
+
+
+def refused(rows):
+    text = pa.string()
+    kinds = [text, text, pa.int64(), text, pa.list_(text), text, pa.timestamp("us", "UTC")]
+    names = ["partition_key", "file", "row", "rule", "rules", "record", "arrived_at"]
+    fields = [pa.field(name, kind) for name, kind in zip(names, kinds, strict=True)]
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], pa.schema(fields))
+
+
+def test_rows_that_were_refused_before_are_in_quarantine_and_count_as_delivered(flights, con):
+    before = refused([(DAYS[0], "b.csv", 7, "gate is new", ["gate is new"], "{}", NOON)])
+    bad = {**FLIGHT, "flight_id": "f2", "seats": 0}
+    found = validate(con, deliver(flights, [FLIGHT, bad]), flights, refused=before)
+    assert found.quarantine.select(["file", "row"]).to_pylist() == [
+        {"file": "a.parquet", "row": 2},
+        {"file": "b.csv", "row": 7},
+    ]
+    assert found.counts == {DAYS[0]: Counts(3, 1, 2, 0, {"gate is new": 1, "seats > 0": 1})}
+    alone = validate(con, deliver(flights, [FLIGHT]).slice(0, 0), flights, refused=before)
+    assert alone.counts == {DAYS[0]: Counts(1, 0, 1, 0, {"gate is new": 1})}
+    assert alone.quarantine.schema == found.quarantine.schema
+
+
+def test_new_columns_are_carried_along_and_recorded(flights, con):
+    rows = deliver(flights, [FLIGHT, {**FLIGHT, "seats": 0}])
+    rows = rows.append_column("gate", pa.array(["A1", None]))
+    found = validate(con, rows, flights, evolved=[Column("gate", "VARCHAR", nullable=True)])
+    assert found.valid.column_names == [*flights.names(), "gate", "known_at", "partition_key"]
+    assert found.valid.column("gate").to_pylist() == ["A1"]
+    assert json.loads(found.quarantine.column("record")[0].as_py())["gate"] is None
+    with pytest.raises(DeclarationError, match="new column known_at: declare it"):
+        validate(con, rows, flights, evolved=[Column("Known_at", "VARCHAR", nullable=True)])
+
+
+def numbers(con, values, outliers, kind="DOUBLE"):
+    """Validate one column of numbers, all in one partition."""
+    of = Contract("project.T", (Column("x", kind, nullable=True),), (), ())
+    return validate(con, deliver(of, [{"x": value} for value in values]), of, outliers=[outliers])
+
+
+VALUES = [1.0, 2.0, 3.0, 4.0, 100.0, None, -50.0]  # numpy's quartiles are 1.25 and 3.75
+
+
+def test_an_outlier_goes_to_the_quarantine_under_its_rule(con):
+    found = numbers(con, VALUES, Outliers("x", action="quarantine"))
+    assert found.valid.column("x").to_pylist() == [1.0, 2.0, 3.0, 4.0, None]
+    assert found.quarantine.column("rules").to_pylist() == [["x within 1.5 IQR"]] * 2
+    fence = found.fences[0]
+    assert (fence.partition, fence.n, fence.beyond) == ("2013-01-05", 6, 2)
+    assert (fence.q1, fence.q3, fence.low, fence.high) == (1.25, 3.75, -2.5, 7.5)
+
+
+def test_an_outlier_is_clipped_to_its_fence_or_only_counted(con):
+    clipped = numbers(con, VALUES, Outliers("x", action="clip"))
+    assert clipped.valid.column("x").to_pylist() == [1.0, 2.0, 3.0, 4.0, 7.5, None, -2.5]
+    flagged = numbers(con, VALUES, Outliers("x", action="flag"))
+    assert flagged.valid.column("x").to_pylist() == VALUES
+    assert [found.fences[0].beyond for found in (clipped, flagged)] == [2, 2]
+    assert [found.quarantine.num_rows for found in (clipped, flagged)] == [0, 0]
+
+
+def test_a_whole_number_is_clipped_to_the_last_one_within(con):
+    found = numbers(con, [1, 2, 3, 4, 100, None, -50], Outliers("x", action="clip"), "BIGINT")
+    assert found.valid.column("x").to_pylist() == [1, 2, 3, 4, 7, None, -2]
+
+
+@pytest.mark.parametrize("values", [[None, None], [5.0] * 9 + [6.0], [1.0], [0.0] * 30 + [1.0, 2.0]])
+def test_a_column_without_spread_has_no_outliers(con, values):
+    found = numbers(con, values, Outliers("x", action="quarantine"))
+    assert found.valid.column("x").to_pylist() == values
+    assert [(f.low, f.high, f.beyond) for f in found.fences] == [(None, None, 0)]
+
+
+def test_fences_are_made_of_good_rows_without_duplicates_of_one_partition(flights, con):
+    good = [{**FLIGHT, "flight_id": str(i), "delay": float(i)} for i in range(9)]
+    rows = [*good, {**FLIGHT, "flight_id": "8", "delay": 8.0}, {**FLIGHT, "seats": 0, "delay": 1000.0}]
+    other = deliver(flights, [{**FLIGHT, "delay": 1500.0}], partition=DAYS[1])
+    found = validate(con, pa.concat_tables([deliver(flights, rows), other]), flights, outliers=[Outliers("delay")])
+    assert [(f.partition, f.n, f.q1, f.q3) for f in found.fences] == [(DAYS[0], 9, 2.0, 6.0), (DAYS[1], 1, 1500, 1500)]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(ROW, max_size=25),
+    values=st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=25, max_size=25),
+    action=st.sampled_from(["flag", "clip", "quarantine"]),
+    held=st.integers(0, 3),
+)
+def test_delivered_is_valid_plus_quarantined_plus_duplicates_with_outliers_and_refused_rows(
+    con, rows, values, action, held
+):
+    delivered = stamped(rows).append_column("extra", pa.array(values[: len(rows)], pa.float64()))
+    before = refused([(day, "z.csv", i, "r", ["r"], "{}", NOON) for i in range(held) for day in DAYS])
+    evolved = [Column("extra", "DOUBLE", nullable=True)]
+    asked = {"evolved": evolved, "refused": before, "outliers": [Outliers("extra", action=action)]}
+    found = validate(con, delivered, READINGS, **asked)
+    assert sum(counts.delivered for counts in found.counts.values()) == len(rows) + len(DAYS) * held
+    for day, counts in found.counts.items():
+        valid = [row for row in found.valid.to_pylist() if row["partition_key"] == day]
+        quarantined = [row for row in found.quarantine.to_pylist() if row["partition_key"] == day]
+        assert (counts.valid, counts.quarantined) == (len(valid), len(quarantined))
+        assert counts.delivered == counts.valid + counts.quarantined + counts.duplicates
+        assert counts.duplicates >= 0
+    plain = validate(con, delivered, READINGS, evolved=evolved)
+    taken_out = action == "quarantine" and any(fence.beyond for fence in found.fences)
+    assert (found.valid.num_rows < plain.valid.num_rows) <= taken_out
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9), st.sampled_from([1.0, 2.0])), min_size=1))
+def test_fences_and_what_lies_beyond_are_those_of_numpy(con, values):
+    found = numbers(con, values, Outliers("x", action="quarantine"))
+    present = np.array([value for value in values if value is not None])
+    expected = present
+    if len(present):
+        q1, q3 = np.quantile(present, [0.25, 0.75])
+        assert (found.fences[0].q1, found.fences[0].q3) == pytest.approx((q1, q3), rel=1e-12, abs=1e-300)
+        low, high = found.fences[0].low, found.fences[0].high
+        if low is not None:
+            assert (low, high) == pytest.approx((q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)), rel=1e-9, abs=1e-6)
+            expected = present[(present >= low) & (present <= high)]
+    kept = [value for value in found.valid.column("x").to_pylist() if value is not None]
+    assert kept == expected.tolist()
+    assert found.fences[0].beyond == len(present) - len(kept)
