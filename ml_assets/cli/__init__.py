@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ml_assets.adapters.settings import Settings
+from ml_assets.cli.quarantine import quarantine
+from ml_assets.cli.table import table
 from ml_assets.errors import EndpointError, MlAssetsError, shorten
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ feed = typer.Typer(no_args_is_help=True, help="Land data of an example, as its s
 endpoint = typer.Typer(no_args_is_help=True, help="Look at the endpoints of this installation, or end their servers.")
 app.add_typer(feed, name="feed")
 app.add_typer(endpoint, name="endpoint")
+app.add_typer(table, name="table")
+app.add_typer(quarantine, name="quarantine")
 
 _FIRST_DAY = datetime(2013, 1, 1)  # noqa: DTZ001  only its date counts
 _DAY: Any = {"formats": ["%Y-%m-%d"], "metavar": "DATE"}

@@ -1,0 +1,124 @@
+"""What commands know of the project in the working directory: declared tables by name, and tables of the lake."""
+
+import sys
+import tomllib
+import warnings
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.versions import tables
+from ml_assets.errors import DeclarationError, MlAssetsError, TableNotFoundError, shorten
+from ml_assets.records import LAYERS
+
+if TYPE_CHECKING:
+    from ml_assets.components.project import Project
+    from ml_assets.steps.specs import TableSpec
+
+_LAYERS = (*LAYERS, "quarantine", "profiles", "audit")
+
+
+@cache
+def project() -> "Project":
+    """The declared components of the project in the working directory; what does not load is said with its line."""
+    import dagster as dg
+
+    from ml_assets.components.declared import Declared
+    from ml_assets.components.project import Project
+    from ml_assets.orchestration.loading import problems
+
+    root, module = _defs_module(Path.cwd())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            tree = dg.ComponentTree.from_module(defs_module=import_module(module), project_root=root)
+            return Project(tree.get_all_components(of_type=Declared))
+        except Exception as error:
+            raise DeclarationError("\n".join(problems(error))) from error
+
+
+def specs() -> Mapping[str, "TableSpec"]:
+    """The declared tables by name."""
+    from ml_assets.components.table import Table
+
+    return {name: table.spec() for name, table in project().named(Table).items()}
+
+
+def use_cases() -> Mapping[str, str]:
+    """The use case of each declared table."""
+    from ml_assets.components.table import Table
+
+    return {name: table.use_case for name, table in project().named(Table).items()}
+
+
+def table_spec(name: str) -> "TableSpec":
+    """The declared table of a name: `flight_outcomes`, `flights/flight_outcomes` or `tables/flight_outcomes`."""
+    known = specs()
+    prefix, _, plain = name.rpartition("/")
+    if plain in known and prefix in ("", "tables", use_cases()[plain]):
+        return known[plain]
+    raise MlAssetsError(_unknown(name, known, "declared table called"))
+
+
+def stored_table(lake: Lake, name: str) -> str:
+    """The full name of a table that the lake holds: any layer by `layer/name`, `tables/` also by the plain name.
+
+    The project is only loaded where the lake does not know the name.
+    """
+    found = tables(lake)
+    candidates = [name] if "/" in name else [f"tables/{name}"]
+    if "/" in name and name.partition("/")[0] not in _LAYERS:
+        candidates.append(f"tables/{table_spec(name).name}")
+    for candidate in candidates:
+        if candidate in found:
+            return candidate
+    plain = candidates[-1].removeprefix("tables/")
+    if candidates[-1].startswith("tables/") and plain in specs():
+        raise TableNotFoundError(f"{candidates[-1]} holds nothing yet. Materialize it: {launch(plain)}")
+    raise TableNotFoundError(_unknown(name, found, "table in the lake called"))
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """The columns that identify a row of a table of the lake, where a declaration says so."""
+    from ml_assets.components.feature_view import FeatureView
+    from ml_assets.features.view import FEATURE_TIMESTAMP
+
+    layer, _, plain = name.partition("/")
+    if layer == "tables" and plain in specs():
+        return specs()[plain].keys
+    if layer == "features" and (view := project().named(FeatureView).get(plain)):
+        return (*view.entity, FEATURE_TIMESTAMP)
+    return ("file", "row") if layer == "quarantine" else ()
+
+
+def launch(table: str, partitions: Iterable[str] = ()) -> str:
+    """The command that stores and validates a table's deliveries, of one partition or of a range."""
+    wanted = sorted(p for p in partitions if p)
+    option = f" --partition {wanted[0]}" if len(wanted) == 1 else ""
+    if len(wanted) > 1:
+        option = f" --partition-range {wanted[0]}...{wanted[-1]}"
+    return f"dg launch --assets 'raw/{table},tables/{table}'{option}"
+
+
+def _defs_module(folder: Path) -> tuple[Path, str]:
+    """Where declarations are: as `[tool.dg.project]` of a folder says; without one, the shipped example."""
+    file = folder / "pyproject.toml"
+    parsed = tomllib.loads(file.read_text()) if file.is_file() else {}
+    declared = parsed.get("tool", {}).get("dg", {}).get("project")
+    if not declared:
+        return Path(__file__).parents[2], "ml_assets.defs"
+    sys.path[:0] = [str(place) for place in (folder, folder / "src") if place.is_dir()]
+    return folder, declared.get("defs_module", f"{declared['root_module']}.defs")
+
+
+def _unknown(name: str, known: Iterable[str], what: str) -> str:
+    listed = sorted(known, key=lambda each: (not each.startswith("tables/"), each))
+    last = name.rpartition("/")[2]
+    ends = {each: each.rpartition("/")[2] for each in listed}
+    near = [each for each in listed if ends[each] in get_close_matches(last, ends.values())]
+    meant = f" Did you mean {shorten(near)}?" if near else f" There are: {shorten(listed, 20) or 'none'}."
+    return f"There is no {what} '{name}'.{meant}"
