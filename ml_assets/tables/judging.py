@@ -81,7 +81,7 @@ def judged(con: duckdb.DuckDBPyConnection, delivered: str, refused: str | None, 
         con.execute(f"CREATE OR REPLACE TEMP VIEW {STAGED} AS {plan.staged(delivered)}")
         kept = plan.kept()
         erected = fences.erect(con, kept, asked.outliers) if asked.outliers else ()
-        yield Judged(plan.valid(kept), plan.quarantine(kept, refused), erected)
+        yield Judged(plan.valid(kept), plan.quarantine(kept, refused, erected), erected)
     except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
         problem = f"{asked.contract.reference}: a rule or known_at fails on the delivered rows; use TRY_CAST: {error}"
         raise DeclarationError(problem) from error
@@ -177,14 +177,21 @@ class _Plan:
         good = _all(self._comparing())
         return f"SELECT {', '.join(columns)} FROM ({self._fenced(kept)}) AS rows WHERE {good} ORDER BY {order}"
 
-    def quarantine(self, kept: str, refused: str | None) -> str:
+    def quarantine(self, kept: str, refused: str | None, erected: Sequence[Fences]) -> str:
         """Broken rows, kept rows that compare badly with the others, and those that were refused before."""
         parts = [self._broken(STAGED, self.row_rules)]
         if comparing := self._comparing():
-            parts.append(self._broken(f"({self._fenced(kept)})", comparing))
+            suspects = f"SELECT * FROM ({kept}) WHERE {self._suspect(erected)}"
+            parts.append(self._broken(f"({self._fenced(suspects)})", comparing))
         if refused:
             parts.append(f"SELECT {_QUARANTINE} FROM {refused}")
         return f"SELECT {_QUARANTINE} FROM ({' UNION ALL '.join(parts)}) ORDER BY partition_key, file, row, arrived_at"
+
+    def _suspect(self, erected: Sequence[Fences]) -> str:
+        ties = [f"NOT _unique_{i}" for i, _ in enumerate(self.unique)] if self.doubled else []
+        return " OR ".join(
+            [*ties, *(fences.suspect(o, erected) for o in self.asked.outliers if o.action == "quarantine")]
+        )
 
     def _comparing(self) -> list[Rule]:
         """Rules that compare a kept row with the others; outliers that are not taken out break none."""
