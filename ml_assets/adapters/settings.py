@@ -42,12 +42,6 @@ class Settings:
             retain_hours=_hours("ML_ASSETS_RETAIN_HOURS", cls.retain_hours),
         )
 
-    def landing(self, pattern: str) -> str:
-        """Resolve a source's pattern: an absolute path or URI stays, a relative one is below the landing place."""
-        if "://" in pattern or Path(pattern).is_absolute():
-            return pattern
-        return f"{self.landing_uri.rstrip('/')}/{pattern}"
-
 
 def _hours(variable: str, default: int) -> int:
     text = os.environ.get(variable) or str(default)

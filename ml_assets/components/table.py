@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Literal
+from typing import Any, Literal, Self
 
 import dagster as dg
 from pydantic import Field
@@ -10,6 +10,7 @@ from pydantic import Field
 from ml_assets.components import binding
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
+from ml_assets.components.source import Source, refuse_secrets
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.orchestration import assets, partitions, sensors
 from ml_assets.orchestration.assets import Node
@@ -19,17 +20,6 @@ from ml_assets.tables.outline import outline
 from ml_assets.tables.schema import Column
 
 CHECKS = (catalogue.READABLE, catalogue.NOT_EMPTY, catalogue.FEW_INVALID, catalogue.RECONCILED)
-
-
-class Source(Schema):
-    """Where the rows come from."""
-
-    files: str = Field(
-        description="Pattern of the delivered files, local or s3://; relative to ML_ASSETS_LANDING_URI (default"
-        " var/landing). Files of the project itself: {{ context.project_root }}/data/customers.csv. Parquet, CSV or"
-        " JSON lines. For daily partitions the file name holds the day: 2013-01-05.parquet, 2013-01-05T14.parquet.",
-        examples=["flight_outcomes/*.parquet"],
-    )
 
 
 class Partitions(Schema):
@@ -88,6 +78,13 @@ class Table(Declared):
         default=None, description="How old the table may get.", examples=[{"warn": "26h", "fail": "36h"}]
     )
 
+    @classmethod
+    def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
+        """Load, and refuse secrets as they were written."""
+        component = super().load(attributes, context)
+        refuse_secrets(attributes.source, component)
+        return component
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Raw, table, checks and the sensor of arrivals."""
         project = Project.of(context)
@@ -124,7 +121,7 @@ class Table(Declared):
         cut = self.partitions
         return TableSpec(
             name=self.name,
-            files=self.source.files,
+            source=self.source.spec(self, daily=self.partitions is not None),
             contract=self.contract,
             keys=tuple(self.keys),
             first_day=self._day(cut.start, "start") if cut else None,

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from ml_assets.adapters.landing import Landing, PartitionState
-from ml_assets.errors import shorten
+from ml_assets.adapters.sources.base import Look, PartitionState
+from ml_assets.errors import SourceUnavailableError, shorten
 from ml_assets.orchestration.resources import Platform
 from ml_assets.steps.days import holds, runs_of
 from ml_assets.steps.memo import digest
@@ -32,17 +32,22 @@ def arrivals(spec: TableSpec) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(*keys),
         default_status=_RUNNING,
         minimum_interval_seconds=TICK_SECONDS,
-        description=f"Requests the partitions of {spec.name} whose files have new content.",
+        description=f"Requests the partitions of {spec.name} of which its source has new content.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
-        landing = Landing(platform.look().settings.landing(spec.files), daily=spec.daily)
+        from ml_assets.steps.deliver import source_of
+
+        source = source_of(spec, platform.look())
         seen = {key: PartitionState(**state) for key, state in json.loads(context.cursor or "{}").items()}
-        found = landing.content(seen)
-        now = {key: state for key, state in found.items() if not spec.daily or holds(spec, key)}
+        try:
+            found = source.look(seen)
+        except SourceUnavailableError as error:
+            return dg.SensorResult(skip_reason=f"{error} It is looked at again.", cursor=context.cursor)
+        now = {key: state for key, state in found.states.items() if not spec.daily or holds(spec, key)}
         fresh = [key for key, state in now.items() if key not in seen or seen[key].digest != state.digest]
         cursor = json.dumps({key: asdict(state) for key, state in now.items()})
         if not fresh:
-            return dg.SensorResult(skip_reason=_nothing_new(landing, now, set(found) - set(now)), cursor=cursor)
+            return dg.SensorResult(skip_reason=_nothing_new(source.label, found, now), cursor=cursor)
         contents = {key: digest([now[key].digest, now[key].stat]) for key in fresh}
         return dg.SensorResult(run_requests=requests(spec.name, keys, contents), cursor=cursor)
 
@@ -64,8 +69,9 @@ def requests(
     return found
 
 
-def _nothing_new(landing: Landing, now: Mapping[str, PartitionState], outside: set[str]) -> str:
-    stray = [*landing.deliveries().problems, *(f"{day}, no day of this table by now" for day in sorted(outside))]
+def _nothing_new(label: str, found: Look, now: Mapping[str, PartitionState]) -> str:
+    outside = sorted(set(found.states) - set(now))
+    stray = [*found.problems, *(f"{day}, no day of this table by now" for day in outside)]
     n_files = sum(state.n_files for state in now.values())
-    text = f"Nothing new: {n_files} files in {len(now)} partitions of {landing.pattern}."
+    text = f"Nothing new: {n_files} files in {len(now)} partitions of {label}."
     return text + (f" Left out: {shorten(stray)}" if stray else "")

@@ -1,22 +1,17 @@
 """Ingestion: keep what was delivered, byte for byte, and let the rows that keep the contract into the table."""
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from datetime import datetime
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ml_assets import clock
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.landing import Delivery, Landing
 from ml_assets.engine import connect
-from ml_assets.errors import DeliveryError, shorten
+from ml_assets.errors import shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue
 from ml_assets.steps.arrow import among
-from ml_assets.steps.memo import Memo, digest
+from ml_assets.steps.deliver import Stored, content_digest, deliveries, store
+from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import profile_metadata
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import TableSpec
@@ -30,19 +25,6 @@ if TYPE_CHECKING:
 CHECKS = (catalogue.READABLE.name, catalogue.NOT_EMPTY.name, catalogue.FEW_INVALID.name, catalogue.RECONCILED.name)
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A delivered file as it is kept; only the newest of a name in a partition is current."""
-
-    partition_key: str
-    name: str
-    sha256: str
-    size_bytes: int
-    object: str
-    arrived_at: datetime
-    current: bool = True
-
-
 def ingest(spec: TableSpec, run: Run) -> Mapping[str, StepResult]:
     """Store new deliveries and validate what changed; a refused partition keeps what it held before."""
     results = {}
@@ -51,25 +33,6 @@ def ingest(spec: TableSpec, run: Run) -> Mapping[str, StepResult]:
     if run.wants(spec.table):
         results[spec.table] = validate_deliveries(spec, run)
     return results
-
-
-def store(spec: TableSpec, run: Run) -> StepResult:
-    """Copy the files of the partitions into the lake under their hash, and list them with their arrival time."""
-    before = deliveries(spec, run.lake, run.partitions)
-    landing = Landing(run.settings.landing(spec.files), daily=spec.daily)
-    found = list(before)
-    for delivery in landing.deliveries():
-        if (delivery.partition or "") in run.partitions:
-            content = landing.read(delivery)
-            _remember(found, spec, run.lake, content, delivery.partition or "", name_of(landing, delivery))
-    found = _newest_of_each_name(found)
-    partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
-    if not partitions:
-        days = f" of {shorten(run.partitions)}" if spec.daily else ""
-        raise DeliveryError(f"No file{days} matches {landing.pattern}. Deliver it, or correct `source.files`.")
-    run.lake.write(spec.raw, _of_table(spec, _as_table(found)), partitions=partitions if spec.daily else None)
-    produced = {p: _delivered([file for file in found if file.partition_key == p and file.current]) for p in partitions}
-    return StepResult(produced, (_kept(run.lake, found),))
 
 
 def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
@@ -91,7 +54,7 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
 
 def inputs_of(spec: TableSpec, files: Sequence[Stored], partitions: Sequence[str]) -> dict[str, dict[str, str]]:
     """What the rows of each partition are made from: the content of its current files."""
-    return {p: {spec.raw: _digest([f for f in files if f.partition_key == p and f.current])} for p in partitions}
+    return {p: {spec.raw: content_digest([f for f in files if f.partition_key == p and f.current])} for p in partitions}
 
 
 def memos(spec: TableSpec, lake: Lake, contract: Contract) -> tuple[Memo, Memo]:
@@ -100,14 +63,6 @@ def memos(spec: TableSpec, lake: Lake, contract: Contract) -> tuple[Memo, Memo]:
     config = [contract, rules, spec.known_at, spec.partition_column, spec.fail_above]
     made = Memo(lake, spec.table, version=catalogue.INGEST, config=config)
     return made, Memo(lake, f"refused/{spec.name}", version=catalogue.INGEST, config=config)
-
-
-def deliveries(spec: TableSpec, lake: Lake, partitions: Sequence[str]) -> list[Stored]:
-    """The files that are kept of these partitions, superseded ones too."""
-    if not lake.exists(spec.raw):
-        return []
-    rows = lake.dataset(spec.raw, partitions=list(partitions) if spec.daily else None).to_table().to_pylist()
-    return [Stored(**{"partition_key": "", **row}) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -159,7 +114,8 @@ class _Outcome:
 
 def _judge(spec: TableSpec, lake: Lake, contract: Contract, files: Sequence[Stored]) -> _Outcome:
     named = [DeliveredFile(f.name, lake.get_object(f.object), f.partition_key or None, f.arrived_at) for f in files]
-    rows, problems = gather(named, contract)
+    gathered = gather(named, contract)
+    rows, problems = gathered.rows, gathered.problems
     of_file = {file.name: file.partition_key for file in files}
     by_partition: dict[str, list[FileProblem]] = {}
     for problem in problems:
@@ -195,64 +151,6 @@ def _replace(spec: TableSpec, run: Run, outcome: _Outcome, good: Sequence[str]) 
 
 def _of_table(spec: TableSpec, rows: "pa.Table") -> "pa.Table":
     return rows if spec.daily else rows.drop_columns(["partition_key"])
-
-
-def name_of(landing: Landing, delivery: Delivery) -> str:
-    """The path below the folder of the pattern, since two folders may hold files of one name."""
-    folder = re.split(r"[*?\[]", landing.pattern)[0].rpartition("/")[0]
-    return delivery.uri.removeprefix(f"{folder}/")
-
-
-def _remember(found: list[Stored], spec: TableSpec, lake: Lake, content: bytes, partition: str, name: str) -> None:
-    sha256 = hashlib.sha256(content).hexdigest()
-    if any((f.partition_key, f.name, f.sha256) == (partition, name, sha256) for f in found):
-        newest = max((f for f in found if (f.partition_key, f.name) == (partition, name)), key=lambda f: f.arrived_at)
-        if newest.sha256 == sha256:
-            return
-        found[:] = [f for f in found if (f.partition_key, f.name, f.sha256) != (partition, name, sha256)]
-    place = f"{spec.raw}/{sha256[:2]}/{sha256}{''.join(PurePath(name).suffixes[-2:])}"
-    lake.put_object(place, content)
-    found.append(Stored(partition, name, sha256, len(content), place, clock.now()))
-
-
-def _newest_of_each_name(found: Sequence[Stored]) -> list[Stored]:
-    newest = {(f.partition_key, f.name): f for f in sorted(found, key=lambda f: f.arrived_at)}
-    return [Stored(**{**vars(f), "current": newest[f.partition_key, f.name] is f}) for f in found]
-
-
-def _as_table(found: Sequence[Stored]) -> "pa.Table":
-    import pyarrow as pa
-
-    text, time = pa.string(), pa.timestamp("us", "UTC")
-    kinds = [text, text, text, pa.int64(), text, time, pa.bool_()]
-    schema = pa.schema(list(zip(Stored.__dataclass_fields__, kinds, strict=True)))
-    return pa.Table.from_pylist([vars(file) for file in found], schema)
-
-
-def _delivered(files: Sequence[Stored]) -> Produced:
-    newest = max((file.arrived_at for file in files), default=None)
-    return Produced(
-        _digest(files),
-        {
-            "files": [{"name": f.name, "sha256": f.sha256, "bytes": f.size_bytes} for f in files],
-            "n_files": len(files),
-            "bytes": sum(file.size_bytes for file in files),
-            "newest arrival": newest.isoformat() if newest else "none",
-        },
-    )
-
-
-def _digest(files: Sequence[Stored]) -> str:
-    """Names do not count: the same bytes delivered again under another name are nothing new."""
-    return digest(sorted({file.sha256 for file in files}))
-
-
-def _kept(lake: Lake, files: Sequence[Stored]) -> Finding:
-    wrong = [f.name for f in files if hashlib.sha256(lake.get_object(f.object)).hexdigest() != f.sha256]
-    sentence = (
-        f"The stored bytes of {shorten(wrong)} differ from what was delivered." if wrong else "All bytes are kept."
-    )
-    return Finding(catalogue.KEPT.name, not wrong, sentence, numbers={"files": len(files)})
 
 
 def _too_many(many: Sequence[tuple[str, float]], fail_above: float) -> str:

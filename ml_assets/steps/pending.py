@@ -2,55 +2,63 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
-from ml_assets.adapters.landing import Landing
-from ml_assets.steps import catalogue, endpoint, features, ingest, labels, predictions, release, watching
+from ml_assets.adapters.sources.base import Files, SourceSpec, Sql
+from ml_assets.errors import SourceUnavailableError
+from ml_assets.steps import deliver, endpoint, ingest, predictions, release, works
 from ml_assets.steps.days import holds
-from ml_assets.steps.memo import Memo
+from ml_assets.steps.memo import Work
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
 from ml_assets.tables import contract as contracts
 
 
 def of_table(spec: TableSpec, run: Run) -> Mapping[str, str]:
-    """Partitions with files that are not stored or not judged, by the digest of what was delivered."""
-    landing = Landing(run.settings.landing(spec.files), daily=spec.daily)
-    delivered = {p: state for p, state in landing.content().items() if not spec.daily or holds(spec, p)}
-    kept = ingest.deliveries(spec, run.lake, list(delivered))
-    stored = {(file.partition_key, file.sha256) for file in kept}
-    known = {partition for partition, _ in stored}
-    missing = {p: state.digest for p, state in delivered.items() if p not in known}
-    for delivery in landing.deliveries():
-        partition = delivery.partition or ""
-        if partition in known and partition in delivered and partition not in missing:
-            name = ingest.name_of(landing, delivery)
-            sizes = {file.size_bytes for file in kept if file.partition_key == partition and file.name == name}
-            if delivery.size not in sizes:
-                missing[partition] = delivered[partition].digest
+    """Partitions with content that is not stored or not judged, by the digest of what the source has."""
+    days = run.lake.partitions(spec.raw) if run.lake.exists(spec.raw) else []
+    kept = deliver.deliveries(spec, run.lake, [day for day in days if holds(spec, day)])
+    try:
+        missing = _not_stored(spec, run, kept)
+    except SourceUnavailableError as error:
+        run.log(f"{spec.table}: {error}")
+        missing = {}
     return {**_unjudged(spec, run, kept), **missing}
 
 
-def _unjudged(spec: TableSpec, run: Run, kept: Sequence[ingest.Stored]) -> dict[str, str]:
+def _not_stored(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> dict[str, str]:
+    source = deliver.source_of(spec, run)
+    states = {p: state for p, state in source.look({}).states.items() if not spec.daily or holds(spec, p)}
+    stored = {(file.partition_key, file.sha256) for file in kept}
+    known = {partition for partition, _ in stored} & set(states)
+    missing = set(states) - known
+    if _tells_what_is_new(spec.source):
+        positions = {p: position for p, position in deliver.positions(kept).items() if p in known}
+        fetched = source.fetch(sorted(known), positions)
+        missing |= {f.partition for f in fetched if (f.partition, sha256(f.content).hexdigest()) not in stored}
+    return {partition: states[partition].digest for partition in missing}
+
+
+def _tells_what_is_new(source: SourceSpec) -> bool:
+    """Whether to fetch from the last positions costs next to nothing where nothing is new."""
+    return isinstance(source, Files) or (isinstance(source, Sql) and source.cursor is not None)
+
+
+def _unjudged(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> dict[str, str]:
     """Stored partitions that today's contract neither let in nor refused, by fingerprint."""
     made, refused = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
     inputs = ingest.inputs_of(spec, kept, sorted({file.partition_key for file in kept}))
-    return {p: f for p, f in _unknown(made, inputs).items() if refused.known(p, inputs[p]) is None}
+    return {p: f for p, f in Work(made, inputs).unknown().items() if refused.known(p, inputs[p]) is None}
 
 
 def of_view(spec: ViewSpec, run: Run) -> Mapping[str, str]:
     """Partitions whose inputs are not those that the rows were computed from, by fingerprint."""
-    main = spec.tables[0].table
-    days = run.lake.partitions(main) if run.lake.exists(main) and spec.daily else [""]
-    memo = Memo(run.lake, spec.name, version=catalogue.FEATURES, config=spec.view)
-    return _unknown(memo, features.inputs_of(spec, run.lake, days)) if days else {}
+    return works.of_view(spec, run).unknown()
 
 
 def of_labels(spec: ModelSpec, run: Run) -> Mapping[str, str]:
     """Partitions whose spine or outcomes are not those that were labelled."""
-    if not run.lake.exists(spec.spine.table):
-        return {}
-    days = run.lake.partitions(spec.spine.table)
-    return _unknown(labels.memo(spec, run), labels.inputs_of(spec, run.lake, days)) if days else {}
+    return works.of_labels(spec, run).unknown()
 
 
 def of_endpoint(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
@@ -69,24 +77,17 @@ def of_predictions(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
 
 def of_outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     """Days whose answers or labels are not those that were joined."""
-    known = run.lake.exists(spec.predictions) and run.lake.exists(spec.model.labels)
-    return _unknown(*predictions.outcome_work(spec, run.lake, run.lake.partitions(spec.predictions))) if known else {}
+    return works.of_outcomes(spec, run).unknown()
 
 
 def of_drift(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     """Days whose answers are not those that were compared."""
-    days = run.lake.partitions(spec.predictions) if run.lake.exists(spec.predictions) else []
-    return _unknown(*watching.drift_work(spec, run.lake, days)) if days else {}
+    return works.of_drift(spec, run).unknown()
 
 
 def of_performance(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     """Days whose outcomes are not those that were judged, or were not mature then."""
-    days = run.lake.partitions(spec.outcomes) if run.lake.exists(spec.outcomes) else []
-    return _unknown(*watching.performance_work(spec, run.lake, days)) if days else {}
-
-
-def _unknown(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    return {p: memo.fingerprint(hashes) for p, hashes in inputs.items() if memo.known(p, hashes) is None}
+    return works.of_performance(spec, run).unknown()
 
 
 def seen_twice(group: str, run: Run, missing: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.settings import Settings
 
@@ -18,13 +18,17 @@ _LOG = logging.getLogger("ml_assets")
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a step. `outputs` names the assets wanted from a step that makes several; empty: all."""
+    """One execution of a step. `outputs` names the assets wanted from a step that makes several; empty: all.
+
+    `s3` makes the client for sources on S3; without it they take the `AWS_*` variables.
+    """
 
     settings: Settings
     partitions: tuple[str, ...] = ("",)
     outputs: frozenset[str] = frozenset()
     run_id: str = "by hand"
     log: Callable[[str], None] = field(default=_LOG.info)
+    s3: Callable[[], Any] | None = None
 
     def wants(self, name: str) -> bool:
         """Whether this execution is to make an asset."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
 
+from ml_assets.adapters.sources.base import SourceSpec
 from ml_assets.evaluation.policy import Gates
 from ml_assets.features.view import FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
@@ -15,10 +16,10 @@ AHEAD_DAYS = 1
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: where its files land, what its rows promise, and when each row could first be used."""
+    """A table: where its rows come from, what they promise, and when each could first be used."""
 
     name: str
-    files: str
+    source: SourceSpec
     contract: str
     keys: tuple[str, ...]
     first_day: date | None = None

@@ -1,43 +1,20 @@
-"""The lake and the landing place on S3, as moto plays it: only the URI differs."""
+"""The lake on S3, as moto plays it: only the URI differs."""
 
-import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.landing import Landing
 from ml_assets.engine import connect
 from ml_assets.errors import LakeConflictError, TableNotFoundError
+from ml_assets_tests import s3
 
 DAYS = ["2013-01-01", "2013-01-02"]
 
 
 @pytest.fixture(scope="module")
 def options():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-    }
-    client(options).create_bucket(Bucket="assets")
-    yield options
-    server.stop()
-
-
-def client(options: dict[str, str]):
-    return boto3.client(
-        "s3",
-        endpoint_url=options["AWS_ENDPOINT_URL"],
-        region_name=options["AWS_REGION"],
-        aws_access_key_id=options["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=options["AWS_SECRET_ACCESS_KEY"],
-    )
+    with s3.server() as options:
+        yield options
 
 
 def day_rows(value: int) -> pa.Table:
@@ -82,12 +59,3 @@ def test_objects_are_removed_by_the_begin_of_their_path_on_s3(options):
         lake.replace_object(path, b"bytes")
     assert lake.remove_objects("scratch/a/") == ["scratch/a/1"]
     assert (lake.has_object("scratch/a/1"), lake.has_object("scratch/ab")) == (False, True)
-
-
-def test_deliveries_are_found_on_s3(options):
-    landing = Landing("s3://assets/landing/*.parquet", daily=True, storage_options=options)
-    assert landing.deliveries() == []
-    client(options).put_object(Bucket="assets", Key="landing/2013-01-05.parquet", Body=b"rows")
-    [delivery] = landing.deliveries()
-    assert (delivery.partition, landing.read(delivery)) == ("2013-01-05", b"rows")
-    assert landing.content(landing.content()) == landing.content()

@@ -23,8 +23,8 @@ class Sensor:
         self.definition, self.cursor = sensors.arrivals(project.table(table, **changes)), None
 
     def tick(self) -> dg.SensorResult:
-        context = dg.build_sensor_context(cursor=self.cursor, resources={"platform": PLATFORM})
-        result = self.definition(context)
+        with dg.build_sensor_context(cursor=self.cursor, resources={"platform": PLATFORM}) as context:
+            result = self.definition(context)
         self.cursor = result.cursor
         return result
 

@@ -6,7 +6,7 @@ from shutil import rmtree
 
 from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, ingest
-from ml_assets.steps.memo import Memo
+from ml_assets.steps.memo import Memo, digest
 from ml_assets.tables import contract
 from ml_assets_tests.adapters.processes import wait_until
 from ml_assets_tests.project import Project, days, flights
@@ -41,7 +41,7 @@ def require_honest_memo(project: Project) -> None:
     for day in DELIVERED:
         entry = memo.read(day)
         current = [file.sha256 for file in kept if file.partition_key == day and file.current]
-        if entry and entry.inputs[spec.raw] == ingest.digest(sorted(current)):
+        if entry and entry.inputs[spec.raw] == digest(sorted(current)):
             assert entry.data_version == contents[day].hash
 
 

@@ -1,8 +1,8 @@
 """The contract of every source, and the declarations that name one. Light: loaded with the definitions.
 
-A source is looked at (which partitions have something that was not there before?) and fetched from (the bytes). What was
-fetched is kept by the caller under its hash together with `position`, and the source is told the newest position of
-each partition when it is asked again: the list of what is kept *is* the cursor, so the two cannot disagree.
+A source is looked at (which partitions have something that was not there before?) and fetched from (the bytes). What
+was fetched is kept by the caller under its hash together with `position`, and the source is told the newest position
+of each partition when it is asked again: the list of what is kept *is* the cursor, so the two cannot disagree.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from ml_assets.tables.format import Format
 
 @dataclass(frozen=True)
 class Files:
-    """Files by pattern: a local folder or `s3://`, relative to the landing place."""
+    """Files by pattern: a local folder or `s3://`, relative to the landing place; see `pattern.Pattern`."""
 
     pattern: str
-    format: Format = Format()
+    format: Format = field(default_factory=Format)
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,25 @@ class Look:
 class Fetched:
     """One delivery: bytes of a partition under a name. A later one of the same name takes its place.
 
-    `position` says where the source has got to with it, as text that only the source reads; `size` and `stat` of
-    files let a later look see without reading that nothing has changed.
+    `position` says where the source has got to with it, as text that only the source reads.
     """
 
     partition: str
     name: str
     content: bytes
     position: str | None = None
+
+
+def unsafe(name: str) -> str:
+    """What keeps a name from being used as a path, or ""."""
+    rules = {
+        "is empty": not name,
+        "is absolute": name.startswith("/"),
+        "holds a backslash": "\\" in name,
+        "holds a control character": not name.isprintable(),
+        "leads out of its folder": ".." in name.split("/"),
+    }
+    return next((rule for rule, broken in rules.items() if broken), "")
 
 
 class Scratch(Protocol):
