@@ -23,7 +23,8 @@ NOW = datetime(2013, 1, 8, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def at_noon():
+def at_noon(monkeypatch):
+    monkeypatch.setattr(answers, "_BACK_OFF", timedelta(milliseconds=1))
     with clock.frozen(NOW):
         yield
 
