@@ -7,7 +7,9 @@ import dagster as dg
 
 from ml_assets.components.declared import Declared
 from ml_assets.errors import shorten
+from ml_assets.orchestration.alerts import alert_sensor
 from ml_assets.orchestration.automation import automation_sensor
+from ml_assets.orchestration.maintenance import maintenance
 from ml_assets.orchestration.upkeep import reconciliation
 
 T = TypeVar("T", bound=Declared)
@@ -52,6 +54,8 @@ class Project:
         if group[0] is not component:
             return dg.Definitions()
         levels = [level for member in group for level in member.levels(self)]
+        names = sorted({member.name for member in group})
         return dg.Definitions(
-            sensors=[automation_sensor(component.use_case)], schedules=[reconciliation(component.use_case, levels)]
+            sensors=[automation_sensor(component.use_case), alert_sensor()],
+            schedules=[reconciliation(component.use_case, levels), maintenance(component.use_case, names)],
         )

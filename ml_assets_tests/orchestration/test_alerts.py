@@ -58,13 +58,20 @@ class Weather:
             said.append(result.skip_message)
 
 
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    """An instance on disk, which takes two seconds to make."""
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("instance"))) as instance:
+        yield instance
+
+
 @pytest.fixture
-def weather(tmp_path, monkeypatch):
+def weather(instance, monkeypatch):
     monkeypatch.delenv("ML_ASSETS_ALERT_URLS", raising=False)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        found = Weather(instance)
-        found.tick()  # sets the cursor
-        yield found
+    instance.wipe()
+    found = Weather(instance)
+    found.tick()  # sets the cursor
+    return found
 
 
 @pytest.fixture
