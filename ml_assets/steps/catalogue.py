@@ -4,7 +4,7 @@ Light on purpose: every process loads it with the definitions, while the steps t
 Raise a version when the step's code gives other results from the same inputs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 from ml_assets.evaluation import policy
 from ml_assets.records import StepResult
 from ml_assets.steps.run import Run
+from ml_assets.tables.expectations import Expectation
+from ml_assets.tables.format import SchemaPolicy
+from ml_assets.tables.schema import Promise
 
 Step = Callable[[Run], Mapping[str, StepResult]]
 
@@ -50,7 +53,22 @@ FEW_INVALID = Check(
     "The share of rows in quarantine is at most `invalid_rows.fail_above`.",
     blocking=True,
 )
+COLUMNS_KNOWN = Check("columns_are_those_of_the_contract", "No file has a column that the contract does not name.")
+VALUES_TYPED = Check("values_have_the_types_of_the_contract", "Every value has the type of its column.")
+AS_USUAL = Check("statistics_are_as_usual", "No statistic of a column changed by more than its usual spread.")
 RECONCILED = Check("no_row_is_lost", "Delivered rows = valid + quarantined + duplicates.", blocking=True)
+
+
+def of_table(
+    promises: Iterable[Promise], expectations: Iterable[Expectation], drift: SchemaPolicy
+) -> tuple[Check, ...]:
+    """The checks of a table: on the delivery, on each rule, on the schema, on each expectation, on the statistics."""
+    rules = [Check(promise.check, promise.sentence) for promise in promises]
+    expected = [Check(each.check, each.sentence, blocking=each.severity == "error") for each in expectations]
+    policy = [(COLUMNS_KNOWN, drift.columns), (VALUES_TYPED, drift.data_type)]
+    drifted = [check for check, word in policy if word != "freeze"]
+    return (READABLE, NOT_EMPTY, FEW_INVALID, RECONCILED, *rules, *drifted, *expected, AS_USUAL)
+
 
 HINDSIGHT = Check(
     "recomputed_without_later_data_it_is_the_same",

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
 
-from ml_assets.adapters.sources.base import SourceSpec
+from ml_assets.adapters.sources.base import Files, SourceSpec
 from ml_assets.evaluation.policy import Gates
 from ml_assets.features.view import FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
+from ml_assets.tables.expectations import Expectation
+from ml_assets.tables.format import Format, SchemaPolicy
 
 DAY = timedelta(days=1)
 # Prediction times of a day belong to rows of that day's partition of the spine or, asked ahead, of the next.
@@ -28,6 +30,13 @@ class TableSpec:
     event_timestamp: str | None = None
     known_at: str | None = None
     fail_above: float = 0.02
+    schema_drift: SchemaPolicy = SchemaPolicy()
+    expectations: tuple[Expectation, ...] = ()
+
+    @property
+    def format(self) -> Format:
+        """How the deliveries are to be read; only files need to be told of."""
+        return self.source.format if isinstance(self.source, Files) else Format()
 
     @property
     def daily(self) -> bool:
@@ -48,6 +57,11 @@ class TableSpec:
     def quarantine(self) -> str:
         """Name of the refused rows in the lake."""
         return f"quarantine/{self.name}"
+
+    @property
+    def profiles(self) -> str:
+        """Name of the statistics of the valid rows in the lake."""
+        return f"profiles/{self.name}"
 
 
 @dataclass(frozen=True)
