@@ -79,17 +79,26 @@ class _ZonelessError(Exception):
     pass
 
 
-def _numbers(values: Sequence[Any]) -> "pa.Array":
-    """Decimals: whole ones become integers, others doubles that print the same."""
+def _decimals(values: Sequence[Any]) -> "pa.Array":
+    """Whole numbers where all of them were declared so, as the scale tells."""
     import pyarrow as pa
 
-    exact = [value for value in values if isinstance(value, Decimal)]
-    if len(exact) == sum(value is not None for value in values) and all(d.as_tuple().exponent == 0 for d in exact):
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, Decimal) and value.as_tuple().exponent == 0 for value in given):
         return pa.array([value if value is None else int(value) for value in values], pa.int64())
-    for value in exact:
-        if value.is_finite() and Decimal(repr(float(value))) != value:
+    return _doubles(values)
+
+
+def _doubles(values: Sequence[Any]) -> "pa.Array":
+    """Doubles that print as what was given."""
+    import pyarrow as pa
+
+    doubles = [value if value is None else float(value) for value in values]
+    for value, double in zip(values, doubles, strict=True):
+        inexact = isinstance(value, Decimal) and value.is_finite() and Decimal(repr(double)) != value
+        if inexact or (isinstance(value, numbers.Integral) and double != value):
             raise ValueError(f"{value} has more digits than a double")
-    return pa.array([value if value is None else float(value) for value in values], pa.float64())
+    return pa.array(doubles, pa.float64())
 
 
 def _times(values: Sequence[datetime | None]) -> "pa.Array":
@@ -114,8 +123,8 @@ def _typed(name: str, convert: Callable[[Any], Any]) -> "Callable[[Sequence[Any]
 _KINDS: "dict[type, Callable[[Sequence[Any]], pa.Array]]" = {
     bool: _typed("bool", bool),
     numbers.Integral: _typed("int64", int),
-    numbers.Real: _typed("float64", float),
-    Decimal: _numbers,
+    numbers.Real: _doubles,
+    Decimal: _decimals,
     str: _typed("string", str),
     datetime: _times,
     date: _typed("date32", lambda day: day),
