@@ -96,7 +96,7 @@ def validation(folder: Path) -> Cost:
     files = sorted((folder / "landing" / "flight_outcomes").glob("*.parquet"))
     contract = contracts.load("ml_assets.defs.flights.contracts.FlightOutcomes", keys=["flight_id"])
     now = datetime(2013, 2, 1, tzinfo=UTC)
-    rows, _ = gather([DeliveredFile(f.name, f.read_bytes(), f.stem[:10], now) for f in files], contract)
+    rows = gather([DeliveredFile(f.name, f.read_bytes(), f.stem[:10], now) for f in files], contract).rows
 
     def ours() -> None:
         with connect() as con:
