@@ -14,6 +14,7 @@ from ml_assets.tables.format import Format, SchemaPolicy
 DAY = timedelta(days=1)
 # Prediction times of a day belong to rows of that day's partition of the spine or, asked ahead, of the next.
 AHEAD_DAYS = 1
+_FREEZE, _BY_NAME = SchemaPolicy(), Format()
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class TableSpec:
     event_timestamp: str | None = None
     known_at: str | None = None
     fail_above: float = 0.02
-    schema_drift: SchemaPolicy = SchemaPolicy()
+    schema_drift: SchemaPolicy = _FREEZE
     expectations: tuple[Expectation, ...] = ()
 
     @property
     def format(self) -> Format:
         """How the deliveries are to be read; only files need to be told of."""
-        return self.source.format if isinstance(self.source, Files) else Format()
+        return self.source.format if isinstance(self.source, Files) else _BY_NAME
 
     @property
     def daily(self) -> bool:
