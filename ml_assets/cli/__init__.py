@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ml_assets.adapters.settings import Settings
+from ml_assets.cli.contract import contract
+from ml_assets.cli.explain import explain
 from ml_assets.cli.quarantine import quarantine
 from ml_assets.cli.table import table
 from ml_assets.errors import EndpointError, MlAssetsError, shorten
@@ -44,7 +46,9 @@ endpoint = typer.Typer(no_args_is_help=True, help="Look at the endpoints of this
 app.add_typer(feed, name="feed")
 app.add_typer(endpoint, name="endpoint")
 app.add_typer(table, name="table")
+app.command()(explain)
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(contract, name="contract")
 
 _FIRST_DAY = datetime(2013, 1, 1)  # noqa: DTZ001  only its date counts
 _DAY: Any = {"formats": ["%Y-%m-%d"], "metavar": "DATE"}

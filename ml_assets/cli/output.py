@@ -184,6 +184,7 @@ def _stream(con: "duckdb.DuckDBPyConnection", rows: "duckdb.DuckDBPyRelation", f
     """Write to stdout while DuckDB reads, through a pipe, since it can only write to names."""
     source, target = os.pipe()
     failures: list[Exception] = []
+    enough = False
 
     def write() -> None:
         try:
@@ -201,9 +202,10 @@ def _stream(con: "duckdb.DuckDBPyConnection", rows: "duckdb.DuckDBPyRelation", f
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
     except BrokenPipeError:  # `| head` has enough
+        enough = True
         con.interrupt()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         writer.join()
-    if failures and not isinstance(failures[0], BrokenPipeError):
+    if failures and not enough:
         raise failures[0]

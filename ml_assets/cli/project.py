@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 _LAYERS = (*LAYERS, "quarantine", "profiles", "audit")
 
 
-@cache
 def project() -> "Project":
     """The declared components of the project in the working directory; what does not load is said with its line."""
+    return _project(Path.cwd())
+
+
+@cache
+def _project(folder: Path) -> "Project":
     import dagster as dg
 
     from ml_assets.components.declared import Declared
     from ml_assets.components.project import Project
     from ml_assets.orchestration.loading import problems
 
-    root, module = _defs_module(Path.cwd())
+    root, module = _defs_module(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -104,6 +108,12 @@ def launch(table: str, partitions: Iterable[str] = ()) -> str:
     return f"dg launch --assets 'raw/{table},tables/{table}'{option}"
 
 
+def importable(folder: Path | None = None) -> None:
+    """Let Python find the packages of a project, by default of the one in the working directory."""
+    root = folder or Path.cwd()
+    sys.path[:0] = [str(place) for place in (root, root / "src") if place.is_dir() and str(place) not in sys.path]
+
+
 def _defs_module(folder: Path) -> tuple[Path, str]:
     """Where declarations are: as `[tool.dg.project]` of a folder says; without one, the shipped example."""
     file = folder / "pyproject.toml"
@@ -111,7 +121,7 @@ def _defs_module(folder: Path) -> tuple[Path, str]:
     declared = parsed.get("tool", {}).get("dg", {}).get("project")
     if not declared:
         return Path(__file__).parents[2], "ml_assets.defs"
-    sys.path[:0] = [str(place) for place in (folder, folder / "src") if place.is_dir()]
+    importable(folder)
     return folder, declared.get("defs_module", f"{declared['root_module']}.defs")
 
 

@@ -90,7 +90,7 @@ def release(  # noqa: PLR0913, PLR0917  options of a command
     Rows that would still break a rule stay where they are. In `--set`, columns have the types of the contract;
     `_record->>'column'` is the text that was delivered. The same rows are released once.
 
-    [dim]ml-assets quarantine release weather --partition 2013-02-12 --set wind_speed_mph=NULL --reason "sensor fault" --dry-run[/dim]
+    [dim]ml-assets quarantine release weather --partition 2013-02-12 --set wind_speed_mph=NULL --reason fault[/dim]
     """
     from ml_assets.steps import quarantine as steps
 
@@ -115,7 +115,7 @@ def drop(  # noqa: PLR0917  options of a command
 ) -> None:
     """Say that refused rows are not wanted: they are shown no longer, and kept.
 
-    [dim]ml-assets quarantine drop weather --partition 2013-05-22 --reason "sensor fault"[/dim]
+    [dim]ml-assets quarantine drop weather --rule "wind_speed_mph <= 200" --reason "sensor fault"[/dim]
     """
     from ml_assets.steps import quarantine as steps
 

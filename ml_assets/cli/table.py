@@ -158,10 +158,15 @@ def sql(
     """
     con = reading.connect(as_of=as_of)
     with sql_errors_said():
-        rows = con.sql(query)
-    if rows is None:
+        emit(con, _asked(con, query), form, limit=limit, output=output)
+
+
+def _asked(con: "duckdb.DuckDBPyConnection", query: str) -> "duckdb.DuckDBPyRelation":
+    import duckdb
+
+    if [statement.type for statement in con.extract_statements(query)] != [duckdb.StatementType.SELECT]:
         raise MlAssetsError("That gives no rows. Ask with one SELECT.")
-    emit(con, rows, form, limit=limit, output=output)
+    return con.sql(query)
 
 
 def _short(name: str, every: bool) -> str:
