@@ -29,16 +29,18 @@ class FileProblem:
 
     file: str
     problem: str
+    partition: str | None = None
 
 
 @dataclass(frozen=True)
 class DeliveredFile:
-    """A delivered file; `partition` is None in a table without partitions."""
+    """A delivered file; `partition` is None in a table without partitions, `format` where it is that of the others."""
 
     name: str
     content: bytes
     partition: str | None
     arrived_at: datetime
+    format: Format | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ def gather(
     spellings: dict[str, str] = {}
     for file in files:
         try:
-            settled = settle(read(file.content, file.name, format), file.name, contract, policy)
+            settled = settle(read(file.content, file.name, file.format or format), file.name, contract, policy)
             kinds = inferred(settled, file.name, spellings)
         except DeliveryError as error:
-            problems.append(FileProblem(file.name, str(error)))
+            problems.append(FileProblem(file.name, str(error), file.partition))
             continue
         spellings |= {name.casefold(): name for name in kinds}
         read_files.append((file, settled, kinds))
