@@ -22,17 +22,21 @@ from ml_assets.tables.schema import Column, Contract, Rule
 if TYPE_CHECKING:
     import numpy as np
 
-STAGED, CONTESTED = "_staged", "_contested"
+STAGED, CONTESTED, COMPARED = "_staged", "_contested", "_compared"
 _QUARANTINE = "partition_key, file, row, rule, rules, record, arrived_at"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """SELECTs of the two outcomes, in order, valid while `judged` is open; and the fences of outliers."""
+    """SELECTs of the two outcomes, in order, valid while `judged` is open; and what was counted on the way.
+
+    `duplicates` are the good rows by partition that a newer one of the same key replaces.
+    """
 
     valid: str
     quarantine: str
     fences: tuple[Fences, ...]
+    duplicates: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,13 @@ def judged(con: duckdb.DuckDBPyConnection, delivered: str, refused: str | None, 
         con.execute(f"CREATE OR REPLACE TEMP VIEW {STAGED} AS {plan.staged(delivered)}")
         kept = plan.kept()
         erected = fences.erect(con, kept, asked.outliers) if asked.outliers else ()
-        yield Judged(plan.valid(kept), plan.quarantine(kept, refused, erected), erected)
+        yield Judged(plan.valid(kept), plan.quarantine(kept, refused, erected), erected, plan.duplicates)
     except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
         problem = f"{asked.contract.reference}: a rule or known_at fails on the delivered rows; use TRY_CAST: {error}"
         raise DeclarationError(problem) from error
     finally:
         con.execute(f"DROP VIEW IF EXISTS {STAGED}")
-        for table in (CONTESTED, fences.TABLE, *plan.doubled):
+        for table in (CONTESTED, COMPARED, fences.TABLE, *plan.doubled):
             con.execute(f"DROP TABLE IF EXISTS {table}")
 
 
@@ -101,6 +105,7 @@ class _Plan:
         self.row_rules = [rule for rule in rules if not rule.unique]
         self.unique = [rule for rule in rules if rule.unique]
         self.doubled: list[str] = []
+        self.duplicates: dict[str, int] = {}
 
     def staged(self, delivered: str) -> str:
         """The delivered rows with NaN as null, and when each was known."""
@@ -121,9 +126,13 @@ class _Plan:
         if not contested:
             return alone
         judged = "".join(f", (\n{rule.sql}\n) AS {flag}" for rule, flag in zip(self.unique, flags, strict=True))
-        winners = self._winners(f"{good} AND ({contested})")
-        self.con.execute(f"CREATE OR REPLACE TEMP TABLE {CONTESTED} AS SELECT *{judged} FROM ({winners})")
-        return f"{alone} WHERE NOT ({contested}) UNION ALL SELECT * FROM {CONTESTED}"
+        winners = f"SELECT * EXCLUDE (_wins){judged} FROM {CONTESTED} WHERE _wins"
+        rows = self._with_winners(f"{good} AND ({contested})")
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE {CONTESTED} AS {rows}")
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE {COMPARED} AS {winners}")
+        lost = f"SELECT partition_key, count(*) FROM {CONTESTED} WHERE NOT _wins GROUP BY 1"
+        self.duplicates = dict(self.con.execute(lost).fetchall())
+        return f"{alone} WHERE NOT ({contested}) UNION ALL SELECT * FROM {COMPARED}"
 
     def _contested(self) -> str:
         """SQL that is true for rows that might share a key, or what should be unique, with another; "" for none."""
@@ -151,16 +160,16 @@ class _Plan:
         self.con.unregister("_hashes")
         self.doubled.append(table)
 
-    def _winners(self, rows: str) -> str:
+    def _with_winners(self, rows: str) -> str:
         if not self.keys:
-            return rows
+            return f"SELECT *, true AS _wins FROM ({rows})"
         first = "_known_at"
         if not self.moment:  # an exact copy that arrives again was known before
             first = f"min(_known_at) OVER (PARTITION BY partition_key, {', '.join(self.names)})"
         keys = ", ".join(["partition_key", *self.keys])
-        return f"""
-            SELECT * REPLACE ({first} AS _known_at) FROM ({rows})
-            QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY _arrived_at DESC, _file DESC, _row DESC) = 1"""
+        newest = "_arrived_at DESC, _file DESC, _row DESC"
+        wins = f"row_number() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1"
+        return f"SELECT * REPLACE ({first} AS _known_at), {wins} AS _wins FROM ({rows})"
 
     def valid(self, kept: str) -> str:
         """The kept rows that are unique and no outliers to be taken out, clipped where that is asked."""

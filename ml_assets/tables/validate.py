@@ -5,7 +5,7 @@ partition (the newest delivery wins, so a broken restatement never replaces a go
 (unique, outliers). A partition is judged alone, so that it comes out the same whatever was delivered with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,10 @@ class Counts:
     quarantined: int = 0
     duplicates: int = 0
     by_rule: dict[str, int] = field(default_factory=dict)
+
+    def reconciles(self) -> bool:
+        """Whether each delivered row is accounted for, once; all four are counted by themselves."""
+        return self.delivered == self.valid + self.quarantined + self.duplicates
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def validate(
         con.register(_VALID, valid)
         con.register(_QUARANTINE, quarantine)
         keyed = _VALID if partitioned else f"(SELECT '' AS partition_key FROM {_VALID})"
-        counts = count(con, [name for name in (_DELIVERED, _REFUSED) if name in views], keyed, _QUARANTINE)
+        given = [name for name in (_DELIVERED, _REFUSED) if name in views]
+        counts = count(con, given, keyed, _QUARANTINE, outcome.duplicates)
         return Validation(valid, quarantine, counts, outcome.fences)
     finally:
         for name in views:
@@ -106,8 +111,14 @@ def rules_of(contract: Contract, *, known_at: str | None, partition_column: str 
     return Question(contract, known_at, partition_column).rules()
 
 
-def count(con: duckdb.DuckDBPyConnection, delivered: Sequence[str], valid: str, quarantine: str) -> dict[str, Counts]:
-    """Count rows by partition, given views or tables: of what was delivered, and of the two outcomes."""
+def count(
+    con: duckdb.DuckDBPyConnection,
+    delivered: Sequence[str],
+    valid: str,
+    quarantine: str,
+    duplicates: Mapping[str, int],
+) -> dict[str, Counts]:
+    """Count rows by partition, given views or tables of what was delivered and of the outcomes, and the duplicates."""
     sources = " UNION ALL ".join(f"SELECT partition_key FROM {name}" for name in delivered)
     total, good, bad = (_by_partition(con, rows) for rows in (f"({sources})", valid, quarantine))
     rules: dict[str, dict[str, int]] = {}
@@ -115,7 +126,7 @@ def count(con: duckdb.DuckDBPyConnection, delivered: Sequence[str], valid: str, 
     for key, rule, n in con.execute(f"SELECT p, r, count(*) FROM ({broken}) GROUP BY ALL ORDER BY ALL").fetchall():
         rules.setdefault(key, {})[rule] = n
     return {
-        key: Counts(n, good.get(key, 0), bad.get(key, 0), n - good.get(key, 0) - bad.get(key, 0), rules.get(key, {}))
+        key: Counts(n, good.get(key, 0), bad.get(key, 0), duplicates.get(key, 0), rules.get(key, {}))
         for key, n in total.items()
     }
 
