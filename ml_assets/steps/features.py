@@ -72,7 +72,7 @@ def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str
         hashes = {day: content.hash for day, content in lake.content(table.table, partitions=span).items()}
         for partition, named in found.items():
             days = [d for d in sorted(hashes) if shift(partition, -spec.lookback_days) <= d <= partition]
-            named |= by_day(table.table, partition, hashes, days)
+            named |= by_day(table.table, hashes, days)
         if table is spec.tables[0]:
             found = {partition: named for partition, named in found.items() if partition in hashes}
     return found

@@ -50,15 +50,8 @@ def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[st
     ahead = PartitionRange(first, shift(last, spec.horizon_days))
     outcomes = {day: content.hash for day, content in lake.content(spec.label_table.table, partitions=ahead).items()}
     return {
-        day: {
-            spec.spine.table: content.hash,
-            **by_day(
-                spec.label_table.table,
-                day,
-                outcomes,
-                [d for d in sorted(outcomes) if day <= d <= shift(day, spec.horizon_days)],
-            ),
-        }
+        day: by_day(spec.spine.table, {day: content.hash}, [day])
+        | by_day(spec.label_table.table, outcomes, (d for d in outcomes if day <= d <= shift(day, spec.horizon_days)))
         for day, content in spine.items()
         if content.n_rows and day in outcomes
     }

@@ -8,7 +8,7 @@ differs can be said in words.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -73,10 +73,11 @@ def differences(before: Entry, code: str, config: Mapping[str, str], inputs: Map
     """What is not as it was, in words: inputs first, then the code version, then the configuration."""
     if not before.code:
         return ["it was made by an earlier release of ml_assets"]
-    changed = [_change(f"{name}:", before.inputs.get(name), inputs.get(name)) for name in {**before.inputs, **inputs}]
-    changed.append(_change("code version", before.code, code))
-    named = {name: _change(name, before.config.get(name), config.get(name)) for name in {**before.config, **config}}
-    changed += [f"configuration changed: {text}" for text in named.values() if text]
+    changed = [_change(name, before.inputs.get(name), inputs.get(name)) for name in {**before.inputs, **inputs}]
+    changed += [f"code version {before.code} → {code}"] if before.code != code else []
+    for name in {**before.config, **config}:
+        old, new = before.config.get(name, "none"), config.get(name, "none")
+        changed += [f"configuration changed: {name} {_short(old)} → {_short(new)}"] if old != new else []
     return [text for text in changed if text]
 
 
@@ -84,8 +85,8 @@ def _change(name: str, before: str | None, now: str | None) -> str:
     if before == now:
         return ""
     if before is None or now is None:
-        return f"{name} {'new' if before is None else 'no longer'} ({_short(now or before or '')})"
-    return f"{name} {_short(before)} → {_short(now)}"
+        return f"{name} is {'new' if before is None else 'gone'} ({_short(now or before or '')})"
+    return f"{name} changed: {_short(before)} → {_short(now)}"
 
 
 def _short(text: str) -> str:
@@ -156,6 +157,6 @@ class Work(NamedTuple):
         return {partition: self.memo.fingerprint(hashes) for partition, hashes in due.items()}
 
 
-def by_day(table: str, partition: str, hashes: Mapping[str, str], days: Sequence[str]) -> dict[str, str]:
-    """The content of a table's days as inputs of a partition, each by a name of its own so that it can be named."""
-    return {table if day == partition else f"{table} {day}": hashes[day] for day in days if day in hashes}
+def by_day(table: str, hashes: Mapping[str, str], days: Iterable[str]) -> dict[str, str]:
+    """The content of some days of a table as inputs, each by a name of its own, so that a change can name it."""
+    return {f"{table} {day}": hashes[day] for day in days if day in hashes}

@@ -85,10 +85,9 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     manifest = _manifest(spec, run)
     memo, inputs = work(spec, run)
     fingerprint = memo.fingerprint(inputs[""])
-    known = run.registry.find(spec.name, fingerprint)
     produced, due = memo.survey(inputs)
-    if known and not due:
-        run.log(f"{spec.model}: version {known.version} was trained from the same rows and settings")
+    if not due and is_registered(spec, run):
+        run.log(f"{spec.model}: version {produced[''].metadata['version']} was trained from the same rows and settings")
         return {spec.model: StepResult(produced, unchanged(catalogue.FINITE.name, catalogue.LEARNT.name))}
     run.registry.require()
     frame = Frame.load(spec, run.lake, version=manifest.metadata["lake version"])
@@ -111,6 +110,12 @@ def work(spec: ModelSpec, run: Run) -> Work:
     """The record of the model, and the training set that it is made from."""
     memo = Memo(run.lake, spec.model, version=catalogue.MODEL, config=configuration.of_model(spec))
     return Work(memo, {"": {spec.training_set: _manifest(spec, run).data_version}})
+
+
+def is_registered(spec: ModelSpec, run: Run) -> bool:
+    """Whether the registry has the model that would be made now."""
+    memo, inputs = work(spec, run)
+    return run.registry.find(spec.name, memo.fingerprint(inputs[""])) is not None
 
 
 def _manifest(spec: ModelSpec, run: Run) -> Entry:

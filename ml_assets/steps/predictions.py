@@ -115,8 +115,8 @@ def _already(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> StepResult 
 
 def _state(spec: EndpointSpec, run: Run, day: str, log_size: str, until: datetime) -> dict[str, str]:
     spine = run.lake.content(spec.model.spine.table, partitions=[day, shift(day, AHEAD_DAYS)])
-    rows = digest({d: c.hash for d, c in spine.items()})
-    return {spec.model.spine.table: rows, "log": log_size, _UNTIL: _until(day, until)}
+    rows = by_day(spec.model.spine.table, {d: c.hash for d, c in spine.items()}, spine)
+    return {**rows, "log": log_size, _UNTIL: _until(day, until)}
 
 
 def _until(day: str, until: datetime) -> str:
@@ -259,8 +259,8 @@ def outcome_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Work:
     ahead = PartitionRange(min(asked), shift(max(asked), AHEAD_DAYS))
     labels = {day: content.hash for day, content in lake.content(spec.model.labels, partitions=ahead).items()}
     inputs = {
-        day: {spec.predictions: hashed, **by_day(spec.model.labels, day, labels, (day, shift(day, AHEAD_DAYS)))}
-        for day, hashed in asked.items()
+        day: by_day(spec.predictions, asked, [day]) | by_day(spec.model.labels, labels, (day, shift(day, AHEAD_DAYS)))
+        for day in asked
         if day in labels
     }
     return Work(memo, inputs)

@@ -15,7 +15,7 @@ from ml_assets.records import Finding, StepResult, unchanged
 from ml_assets.steps import catalogue, release, training_set
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.days import start_of
-from ml_assets.steps.memo import Memo, Work
+from ml_assets.steps.memo import Memo, Work, by_day
 from ml_assets.steps.pictures import markdown_table
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, EndpointSpec
@@ -66,7 +66,8 @@ def drift_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Work:
     limits = {"drift.warn": spec.drift_warn, "drift.fail": spec.drift_fail}
     memo = Memo(lake, spec.drift, version=catalogue.DRIFT, config=limits)
     found = lake.content(spec.predictions, partitions=list(days)) if lake.exists(spec.predictions) else {}
-    return Work(memo, {day: {spec.predictions: content.hash} for day, content in found.items() if content.n_rows})
+    hashes = {day: content.hash for day, content in found.items() if content.n_rows}
+    return Work(memo, {day: by_day(spec.predictions, hashes, [day]) for day in hashes})
 
 
 def performance_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Work:
@@ -74,11 +75,9 @@ def performance_work(spec: EndpointSpec, lake: Lake, days: Sequence[str]) -> Wor
     memo = Memo(lake, spec.performance, version=catalogue.PERFORMANCE, config=None)
     found = lake.content(spec.outcomes, partitions=list(days)) if lake.exists(spec.outcomes) else {}
     until = training_set.known_until(spec.model, lake) - spec.model.horizon if found else None
-    inputs = {
-        day: {spec.outcomes: content.hash, "mature": str(until and start_of(day) + DAY <= until)}
-        for day, content in found.items()
-        if content.n_rows
-    }
+    hashes = {day: content.hash for day, content in found.items() if content.n_rows}
+    mature = {day: {"mature": str(until and start_of(day) + DAY <= until)} for day in hashes}
+    inputs = {day: by_day(spec.outcomes, hashes, [day]) | mature[day] for day in hashes}
     return Work(memo, inputs)
 
 

@@ -1,0 +1,149 @@
+"""Why an asset stands or would run: the decision that its step would come to now, with what differed.
+
+Nothing is decided here. `works` gives the record and the inputs that the step itself looks at.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ml_assets.errors import DeclarationError, MlAssetsError, RegistryError, shorten
+from ml_assets.steps import endpoint, evaluation, ingest, model, pending, release
+from ml_assets.steps.memo import Entry, Memo, Work
+from ml_assets.steps.run import Run
+from ml_assets.steps.works import BY_LAYER, Asset
+from ml_assets.tables import contract as contracts
+
+
+class Decision(StrEnum):
+    """What a run would do with a partition."""
+
+    STANDS = "stands"
+    WOULD_RUN = "would run"
+    MISSING = "missing"
+    REFUSED = "refused"
+    WAITS = "waits"
+
+
+_SENTENCES = {
+    Decision.STANDS: "Stands: a run would compute nothing",
+    Decision.WOULD_RUN: "Would run, since ",
+    Decision.MISSING: "Would run for the first time",
+    Decision.REFUSED: "Refused: ",
+    Decision.WAITS: "Waits: ",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision on one partition, what stands of it, and what it would be made from now."""
+
+    decision: Decision
+    reasons: tuple[str, ...] = ()
+    stands: Entry | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> bool:
+        """Whether a run would compute it."""
+        return self.decision in (Decision.WOULD_RUN, Decision.MISSING)
+
+    def sentence(self) -> str:
+        """The decision in words."""
+        return _SENTENCES[self.decision] + shorten(self.reasons) + ("" if "".join(self.reasons).endswith(".") else ".")
+
+
+def verdicts(asset: Asset, run: Run) -> dict[str, Verdict]:
+    """The decision on every partition that the asset could have by now, sorted; "" is a whole."""
+    try:
+        found = _BESIDE[asset.layer](asset, run) if asset.layer in _BESIDE else dict(_by_memo(asset, run))
+    except MlAssetsError as error:
+        if isinstance(error, DeclarationError | RegistryError):
+            raise
+        return {"": Verdict(Decision.WAITS, (str(error),))}
+    return dict(sorted(found.items()))
+
+
+def one(asset: Asset, run: Run, partition: str) -> Verdict:
+    """The decision on one partition; one that nothing is known of waits for what it is made from."""
+    found = verdicts(asset, run)
+    upstream = shorten(each.name for each in asset.upstream()) or "its source"
+    nothing = Verdict(Decision.WAITS, (f"{upstream} has nothing for {partition or 'it'} yet",))
+    return found.get(partition) or next((v for v in found.values() if v.decision is Decision.WAITS), nothing)
+
+
+def upstream_due(asset: Asset, run: Run) -> dict[str, list[str]]:
+    """What would run before it: assets that it is made from, directly or not, with the partitions that they miss."""
+    ancestors = {each.name: each for each in _ancestors(asset)}
+    due = {name: [p for p, verdict in verdicts(each, run).items() if verdict.runs] for name, each in ancestors.items()}
+    return {name: partitions for name, partitions in due.items() if partitions}
+
+
+def _ancestors(asset: Asset) -> Iterator[Asset]:
+    for each in asset.upstream():
+        yield from _ancestors(each)
+        yield each
+
+
+def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
+    work = BY_LAYER[asset.layer](asset.spec, run)
+    refusals = _refusals(asset, run) if asset.layer == "tables" else None
+    for partition, inputs in work.inputs.items():
+        refused = refusals.known(partition, inputs) if refusals else None
+        yield partition, _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
+    if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
+        yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
+
+
+def _judged(work: Work, partition: str, inputs: Mapping[str, str]) -> Verdict:
+    entry = work.memo.read(partition)
+    if work.memo.known(partition, inputs):
+        return Verdict(Decision.STANDS, (), entry, inputs)
+    if entry is None:
+        return Verdict(Decision.MISSING, (), None, inputs)
+    return Verdict(Decision.WOULD_RUN, tuple(work.memo.changes(entry, inputs)), entry, inputs)
+
+
+def _refused(work: Work, partition: str, inputs: Mapping[str, str], refused: Entry) -> Verdict:
+    said = f"these deliveries broke the contract at {refused.made_at[:19]} UTC; what was there before stays"
+    return Verdict(Decision.REFUSED, (said,), work.memo.read(partition), inputs)
+
+
+def _refusals(asset: Asset, run: Run) -> Memo:
+    contract = contracts.load(asset.spec.contract, keys=asset.spec.keys)
+    return ingest.memos(asset.spec, run.lake, contract)[1]
+
+
+def _of_raw(asset: Asset, run: Run) -> dict[str, Verdict]:
+    """Deliveries that are not stored, told from those that are not judged by the reason why they are pending."""
+    spec = asset.spec
+    unjudged = BY_LAYER["tables"](spec, run).unknown()
+    due = {p for p, reason in pending.of_table(spec, run).items() if unjudged.get(p) != reason}
+    found = dict.fromkeys(BY_LAYER["tables"](spec, run).inputs, Verdict(Decision.STANDS))
+    new = Verdict(Decision.WOULD_RUN, ("the source has deliveries that are not stored",))
+    return found | {p: new if p in found else Verdict(Decision.MISSING) for p in due}
+
+
+def _of_release(asset: Asset, run: Run) -> dict[str, Verdict]:
+    version, standing = model.candidate(asset.spec, run).version, release.latest(asset.spec, run.lake)
+    if standing and standing.version == version:
+        return {"": Verdict(Decision.STANDS, (), Entry("", {}, standing.version, made_at=standing.released_at))}
+    failed = [gate for gate in evaluation.read(asset.spec, run, version).gates(asset.spec) if not gate.passed]
+    if failed:
+        return {"": Verdict(Decision.REFUSED, (f"version {version} fails {failed[0].name}: {failed[0].sentence}",))}
+    before = standing.version if standing else "none"
+    return {"": Verdict(Decision.WOULD_RUN, (f"the candidate changed: version {before} → {version}",))}
+
+
+def _of_endpoint(asset: Asset, run: Run) -> dict[str, Verdict]:
+    released = release.latest(asset.spec.model, run.lake)
+    if released is None:
+        return {}
+    weights = endpoint.local(asset.spec, run).status().weights
+    served = ", ".join(f"version {version}" for version in weights) or "nothing"
+    if pending.of_endpoint(asset.spec, run):
+        return {"": Verdict(Decision.WOULD_RUN, (f"version {released.version} is released and {served} is served",))}
+    return {"": Verdict(Decision.STANDS, (), Entry("", {}, released.version))}
+
+
+_BESIDE = {"raw": _of_raw, "releases": _of_release, "endpoints": _of_endpoint}
