@@ -1,7 +1,8 @@
 """The rows of one table or query of a database, within one transaction: counted, hashed and read by day."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
@@ -15,8 +16,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import sqlalchemy as sa
 
-_DATE = r"^\d{4}-\d{2}-\d{2}$"
-_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)$"
+
+@dataclass(frozen=True)
+class Summary:
+    """How many rows there are, how many of them have no cursor, and the highest cursor of the others."""
+
+    n_rows: int
+    n_without: int
+    newest: Any
+
+    def problem(self, day: str, cursor: str | None) -> str:
+        """What is wrong with the rows that have no cursor, or ""."""
+        days = f" of {day}" if day else ""
+        text = f"{self.n_without} rows{days} have no {cursor}, and so are never new. Fill it, or read a query with"
+        return f"{text} coalesce(...)." if self.n_without else ""
 
 
 class Relation:
@@ -24,6 +37,7 @@ class Relation:
 
     def __init__(self, con: "sa.Connection", spec: Sql, subject: Subject, label: str) -> None:
         self.con, self.spec, self.subject, self.label = con, spec, subject, label
+        self._flags: set[str] = set()  # columns that are declared as bool
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -36,8 +50,8 @@ class Relation:
             raise DeliveryError(f"{self.label}: more than one column is called {shorten(double)}; use AS.")
         return tuple(names)
 
-    def summary(self, days: Sequence[str] | None = None) -> dict[str, tuple[int, Any]]:
-        """By day, how many rows there are and the highest cursor; DeliveryError for a row without a cursor."""
+    def summary(self, days: Sequence[str] | None = None) -> dict[str, "Summary"]:
+        """What is there of each day, or of the whole."""
         import sqlalchemy as sa
 
         counts: list[Any] = [sa.func.count(), sa.func.count(self._cursor), sa.func.max(self._cursor)]
@@ -45,11 +59,7 @@ class Relation:
         if self.subject.daily:
             query = sa.select(self._day, *counts).where(*self._on(days)).group_by(self._day)
         found: list[Any] = [row for row in self.con.execute(query) if row[1]]
-        for day, n, n_cursors, _ in found:
-            if n > n_cursors:
-                problem = f"{n - n_cursors} rows{day and f' of {day}'} have no {self.spec.cursor}, and so are never new"
-                raise DeliveryError(f"{self.label}: {problem}. Fill it, or read a query with coalesce(...).")
-        return {str(day): (n, newest) for day, n, _, newest in found}
+        return {str(day): Summary(n, n - n_cursors, newest) for day, n, n_cursors, newest in found}
 
     def days_since(self, cursor: Any) -> list[str]:
         """The days that have rows from a cursor on."""
@@ -61,7 +71,9 @@ class Relation:
         return sorted(str(day) for (day,) in self.con.execute(query) if day is not None)
 
     def digests(self) -> dict[str, str]:
-        """By day, a hash of all rows, whatever their order."""
+        """By day, a hash of all rows, whatever their order; Postgres makes it itself."""
+        if self.con.dialect.name == "postgresql":
+            return self._hashed_there()
         sums, counts = defaultdict(int), defaultdict(int)
         day = [self._day] if self.subject.daily else []
         for page in self._pages(*day, *self._columns, where=self._on(None)):
@@ -70,6 +82,17 @@ class Relation:
                 sums[key] += _hash(values)
                 counts[key] += 1
         return {key: f"{counts[key]}-{total % 2**128:032x}" for key, total in sums.items()}
+
+    def _hashed_there(self) -> dict[str, str]:
+        import sqlalchemy as sa
+
+        whole_row = sa.cast(sa.literal_column("(source_rows.*)"), sa.Text)
+        totals = [sa.func.count(), sa.func.sum(sa.func.hashtextextended(whole_row, 0))]
+        query = sa.select(sa.literal("", sa.String), *totals).select_from(self._rows)
+        if self.subject.daily:
+            query = sa.select(self._day, *totals).select_from(self._rows).where(*self._on(None)).group_by(self._day)
+        found: list[Any] = [row for row in self.con.execute(query) if row[1]]
+        return {str(day): f"{n}-{total}" for day, n, total in found}
 
     def problems(self) -> tuple[str, ...]:
         """Rows that belong to no day, where all days are looked at."""
@@ -116,7 +139,7 @@ class Relation:
         first = [self.spec.cursor] if self.spec.cursor else []
         order = [*first, *(name for name in self.names if name not in first)]
         table = table.sort_by([(name, "ascending") for name in order])
-        return _typed(table) if self.con.dialect.name == "sqlite" else table
+        return _typed(table, self._flags) if self.con.dialect.name == "sqlite" else table
 
     def _pages(self, *select: Any, where: Sequence[Any]) -> "Iterator[Sequence[sa.Row]]":
         import sqlalchemy as sa
@@ -131,7 +154,8 @@ class Relation:
 
         if self.spec.table:
             schema, _, name = self.spec.table.rpartition(".")
-            return sa.table(name, *map(sa.column, self.names), schema=schema or None)
+            table = sa.table(name, *map(sa.column, self.names), schema=schema or None)
+            return table.alias("source_rows")
         return _text(self.spec.query or "").columns(*map(sa.column, self.names)).subquery("source_rows")
 
     @property
@@ -182,11 +206,13 @@ class Relation:
         schema, _, name = (self.spec.table or "").rpartition(".")
         inspector = sa.inspect(self.con)
         try:
-            return [column["name"] for column in inspector.get_columns(name, schema or None)]
+            described = inspector.get_columns(name, schema or None)
         except NoSuchTableError as error:
             there = sorted([*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)])
             problem = f"{self.label}: there is no such table; there are {shorten(there, 20) or 'none'}."
             raise DeliveryError(problem) from error
+        self._flags = {column["name"] for column in described if isinstance(column["type"], sa.Boolean)}
+        return [column["name"] for column in described]
 
     def _of_query(self) -> list[str]:
         import sqlalchemy as sa
@@ -212,21 +238,32 @@ def _start(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def _typed(table: "pa.Table") -> "pa.Table":
-    """Texts that are all days, or all times with a zone, become such, since SQLite has no types for them."""
+def _typed(table: "pa.Table", flags: Set[str]) -> "pa.Table":
+    """What SQLite has no types for: texts that are all days, or all times with a zone, and bools, kept as 0 and 1."""
     import pyarrow as pa
 
-    for pattern, kind in ((_DATE, pa.date32()), (_TIME, pa.timestamp("us", "UTC"))):
-        for place, name in enumerate(table.column_names):
-            texts = table.column(name)
-            if pa.types.is_string(texts.type) and _all_match(texts, pattern):
-                table = table.set_column(place, name, texts.cast(kind))
+    for place, name in enumerate(table.column_names):
+        values = table.column(name)
+        kind = next((kind for pattern, kind in _texts().items() if _all_match(values, pattern)), values.type)
+        if name in flags and values.type == pa.int64() and set(values.unique().to_pylist()) <= {0, 1, None}:
+            kind = pa.bool_()
+        table = table.set_column(place, name, values.cast(kind))
     return table
 
 
-def _all_match(texts: "pa.ChunkedArray", pattern: str) -> bool:
+def _texts() -> "dict[str, pa.DataType]":
+    import pyarrow as pa
+
+    date = r"^\d{4}-\d{2}-\d{2}$"
+    time = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)$"
+    return {date: pa.date32(), time: pa.timestamp("us", "UTC")}
+
+
+def _all_match(values: "pa.ChunkedArray", pattern: str) -> bool:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.call_function(
-        "all", [pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(pattern))]
-    ).as_py()
+    if values.type != pa.string():
+        return False
+    matches = pc.call_function("match_substring_regex", [values], pc.MatchSubstringOptions(pattern))
+    return pc.call_function("all", [matches]).as_py()

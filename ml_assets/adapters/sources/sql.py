@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ml_assets import clock
 from ml_assets.adapters.sources import columns
 from ml_assets.adapters.sources.base import Fetched, Look, PartitionState, Sql, Subject
-from ml_assets.adapters.sources.relation import Relation
+from ml_assets.adapters.sources.relation import Relation, Summary
 from ml_assets.errors import DeclarationError, DeliveryError, MlAssetsError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -77,16 +77,21 @@ class SqlSource:
         Days are counted again that have rows from the highest value on which any day had; all of them once an hour.
         """
         with self._engine() as engine, self._snapshot(engine) as rows:
-            if self.spec.cursor is None:
-                digests = rows.digests()
-                states = {day: PartitionState(digest, 1, 0, digest) for day, digest in sorted(digests.items())}
-                return Look(states, rows.problems())
-            hour = f"{clock.now():%Y-%m-%dT%H}"
-            since = _newest(known, hour)
-            days = None if since is None else rows.days_since(since)
-            counted = {day: _state(n, newest, hour) for day, (n, newest) in rows.summary(days).items()}
-            merged = counted if days is None else {**known, **counted}
-            return Look(dict(sorted(merged.items())), rows.problems() if days is None else ())
+            if self.spec.cursor is not None:
+                return self._counted(rows, known)
+            states = {day: PartitionState(digest, 1, 0, digest) for day, digest in sorted(rows.digests().items())}
+            return Look(states, rows.problems())
+
+    def _counted(self, rows: Relation, known: Mapping[str, PartitionState]) -> Look:
+        hour = f"{self._relation} {clock.now():%Y-%m-%dT%H}"
+        since = _newest(known, hour)
+        days = None if since is None else rows.days_since(since)
+        found = rows.summary(days)
+        problems = {day: each.problem(day, self.spec.cursor) for day, each in found.items()}
+        counted = {day: _state(each, hour) for day, each in found.items() if not problems[day]}
+        merged = counted if days is None else {**known, **counted}
+        without_day = rows.problems() if days is None else ()
+        return Look(dict(sorted(merged.items())), (*without_day, *filter(None, problems.values())))
 
     def fetch(self, partitions: Sequence[str], positions: Mapping[str, str]) -> Iterator[Fetched]:
         """Each partition is read in one transaction, which ends before its rows are given."""
@@ -110,16 +115,18 @@ class SqlSource:
 
     def _known(self, rows: Relation, partition: str, position: str | None) -> _Position | None:
         """The position, unless it is of another relation, or rows came in behind it."""
-        if position is None:
+        if position is None or f'"relation": "{self._relation}"' not in position:
             return None
         known = _Position(**json.loads(position))
-        late = known.relation == self._relation and rows.count_before(partition, known.value) > known.n_before
-        return None if late or known.relation != self._relation else known
+        return None if rows.count_before(partition, known.value) > known.n_before else known
 
     def _position(self, rows: Relation, partition: str) -> str | None:
         if self.spec.cursor is None:
             return None
-        _, newest = rows.summary([partition])[partition]
+        found = rows.summary([partition])[partition]
+        if problem := found.problem(partition, self.spec.cursor):
+            raise DeliveryError(f"{self.label}: {problem}")
+        newest = found.newest
         n_before, digest = rows.count_before(partition, newest), rows.digest_at(partition, newest)
         return json.dumps(asdict(_Position(self._relation, _encoded(newest), n_before, digest)))
 
@@ -199,19 +206,18 @@ def _is_there(database: str | None) -> bool:
     return not database or database == ":memory:" or database.startswith("file:") or Path(database).exists()
 
 
-def _state(n_rows: int, newest: Any, hour: str) -> PartitionState:
-    cursor = None if newest is None else _encoded(newest)
-    digest = sha256(json.dumps([n_rows, cursor]).encode()).hexdigest()[:32]
+def _state(found: Summary, hour: str) -> PartitionState:
+    cursor = _encoded(found.newest)
+    digest = sha256(json.dumps([found.n_rows, cursor]).encode()).hexdigest()[:32]
     return PartitionState(digest, n_files=1, n_bytes=0, stat=json.dumps([hour, cursor]))
 
 
 def _newest(known: Mapping[str, PartitionState], hour: str) -> Any:
-    """The highest cursor value of a last look within this hour, if there was one."""
-    stats = [json.loads(state.stat) for state in known.values()]
-    cursors = [cursor for _, cursor in stats if cursor]
-    if not cursors or any(at != hour for at, _ in stats) or len({kind for kind, _ in cursors}) > 1:
+    """The highest cursor value of a last look at this relation within this hour, if there was one."""
+    if not known or any(json.dumps(hour) not in state.stat for state in known.values()):
         return None
-    return max(_CURSORS[kind](text) for kind, text in cursors)
+    cursors = [json.loads(state.stat)[1] for state in known.values()]
+    return max(_CURSORS[kind](text) for kind, text in cursors) if len({kind for kind, _ in cursors}) == 1 else None
 
 
 def _encoded(cursor: Any) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ml_assets import clock
 from ml_assets.adapters.sources import columns
-from ml_assets.adapters.sources.base import Sql, Subject
+from ml_assets.adapters.sources.base import PartitionState, Sql, Subject
 from ml_assets.adapters.sources.sql import SqlSource
 from ml_assets.errors import DeclarationError, DeliveryError, SourceUnavailableError
 from ml_assets_tests.adapters import postgres
@@ -286,13 +286,17 @@ def test_rows_without_a_day_are_told_and_left_out(url, cursor):
     assert problem.endswith("2 rows have no day in at")
 
 
-def test_rows_without_a_cursor_are_an_error(origin):
+def test_rows_without_a_cursor_are_an_error_of_their_day_and_of_no_other(origin):
     origin.put(FIRST, a=1)
-    execute(origin.url, "UPDATE weather SET changed = NULL")
-    with pytest.raises(DeliveryError, match=f"1 rows of {FIRST} have no changed.*coalesce"):
-        origin.source().look({})
-    with pytest.raises(DeliveryError, match=f"1 rows of {FIRST} have no changed"):
+    origin.put(SECOND, b=1)
+    execute(origin.url, "UPDATE weather SET changed = NULL WHERE key = 'a'")
+    look = origin.source().look({})
+    assert list(look.states) == [SECOND]
+    (problem,) = look.problems
+    assert f"1 rows of {FIRST} have no changed, and so are never new" in problem
+    with pytest.raises(DeliveryError, match=rf"weather: 1 rows of {FIRST} have no changed.*coalesce"):
         list(origin.source().fetch([FIRST], {}))
+    assert origin.rows(only(origin.source(), SECOND)) == {"b": 1}
 
 
 @pytest.mark.parametrize("cursor", ["n", None])
@@ -343,6 +347,14 @@ def test_another_query_or_cursor_begins_anew(url):
     assert (
         only(SqlSource(Sql(url, "planes", cursor="m"), WHOLE), positions={"": position}).name == "since-start.parquet"
     )
+
+
+def test_what_another_source_left_behind_is_no_position_and_no_state(origin):
+    origin.put(FIRST, a=1)
+    states = {FIRST: PartitionState("x", 1, 1, "2013-01-05 7"), SECOND: PartitionState("y", 1, 1, "[1, 2]")}
+    assert origin.source().look(states) == origin.source().look({})
+    for position in ("7", "{}", '{"relation": "other"}', "page 7"):
+        assert origin.rows(only(origin.source(), FIRST, {FIRST: position})) == {"a": 1}
 
 
 def test_a_schema_can_be_named(postgres_url):
@@ -419,6 +431,14 @@ def test_days_and_times_with_a_zone_are_known_in_sqlite_and_other_texts_stay(sql
     )
     table = rows_of(only(SqlSource(Sql(sqlite_url, "t"), WHOLE)))
     assert table.schema.types == [pa.date32(), pa.timestamp("us", "UTC"), pa.string(), pa.string()]
+
+
+def test_bools_are_known_in_sqlite_where_they_are_declared(sqlite_url):
+    execute(sqlite_url, "CREATE TABLE t (b BOOLEAN, n INT)", "INSERT INTO t VALUES (true, 1), (0, 0), (NULL, 1)")
+    table = rows_of(only(SqlSource(Sql(sqlite_url, "t"), WHOLE)))
+    assert table.to_pylist() == [{"b": False, "n": 0}, {"b": True, "n": 1}, {"b": None, "n": 1}]
+    execute(sqlite_url, "INSERT INTO t VALUES (7, 1)")
+    assert rows_of(only(SqlSource(Sql(sqlite_url, "t"), WHOLE))).schema.field("b").type == pa.int64()
 
 
 def test_numbers_of_several_types_in_sqlite_become_one_and_text_among_them_is_refused(sqlite_url):
