@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, TableFeatures, write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -376,6 +376,15 @@ def test_the_history_names_when_and_what_each_version_replaced(lake):
     assert (first.version, first.partitions) == (0, tuple(DAYS))
     assert began <= first.committed_at <= newest.committed_at <= datetime.now(UTC)
     assert lake.history(NAME, limit=1) == [newest]
+
+
+def test_a_table_whose_files_do_not_say_alone_which_rows_there_are_is_refused(lake, con):
+    lake.write(NAME, day_rows(*DAYS), partitions=DAYS)
+    DeltaTable(f"{lake.uri}/{NAME}").alter.add_feature(
+        TableFeatures.DeletionVectors, allow_protocol_versions_increase=True
+    )
+    with pytest.raises(LakeError, match=r"tables/flights needs a reader of deletionVectors\. Write it without"):
+        lake.read(NAME, con)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
