@@ -116,6 +116,8 @@ def _cast(text: str, column: Column) -> str:
         return text
     looks = _LOOKS.get(column.type)
     cast = f"TRY_CAST({text} AS {column.type})"
+    if column.type == "DOUBLE":
+        return f"nullif({cast}, CAST('nan' AS DOUBLE))"
     return f"CASE WHEN regexp_full_match({text}, {engine.literal(looks)}) THEN {cast} END" if looks else cast
 
 

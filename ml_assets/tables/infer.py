@@ -8,11 +8,11 @@ a column means and which gaps are normal, is left to fill; the evidence stands a
 import json
 import keyword
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import combinations
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.engine import connect, literal, quote
@@ -41,6 +41,7 @@ _PATTERNS = (
     r"[A-Z0-9_-]+",
 )
 _LINE = 120
+_PLAIN_BELOW = 10**18
 _TO_FILL = 'description=""'
 
 
@@ -190,20 +191,8 @@ def _field(seen: Seen, index: int) -> Iterator[str]:
         yield line
         return
     yield f"    {name}: {_PYTHON[column.type]} = pa.Field("
-    for option in options:
-        yield from _wrapped(f"        {option},")
+    yield from (f"        {option}," for option in options)
     yield "    )"
-
-
-def _wrapped(line: str) -> Iterator[str]:
-    """A long set goes below its name."""
-    opening, bracket, rest = line.partition("[")
-    if len(line) <= _LINE or not bracket:
-        yield line
-        return
-    yield opening + bracket
-    yield from textwrap.wrap(rest.removesuffix("],") + ",", _LINE, initial_indent=" " * 12, subsequent_indent=" " * 12)
-    yield "        ],"
 
 
 def _options(seen: Seen) -> Iterator[str]:
@@ -211,10 +200,9 @@ def _options(seen: Seen) -> Iterator[str]:
         yield "nullable=True"
     if seen.low is not None:
         low, high = _outward(seen.low, seen.high)
-        yield f"ge={low}"
-        yield f"le={high}"
+        yield from (f"{word}={bound}" for word, bound in (("ge", low), ("le", high)) if bound)
     if seen.values:
-        yield f"isin=[{', '.join(json.dumps(value, ensure_ascii=False) for value in seen.values)}]"
+        yield f"isin=[{_listed(seen.values)}]"
     elif seen.lengths and seen.lengths[1]:
         shortest, longest = seen.lengths
         if seen.pattern:
@@ -222,6 +210,14 @@ def _options(seen: Seen) -> Iterator[str]:
         elif shortest == longest or shortest:
             most = f', "max_value": {longest}' if shortest == longest else ""
             yield f'str_length={{"min_value": {shortest if most else 1}{most}}}'
+
+
+def _listed(values: Sequence[str]) -> str:
+    """The values on one line, or, where that would be long, on lines of their own."""
+    texts = [json.dumps(value, ensure_ascii=False) for value in values]
+    if sum(map(len, texts)) + 2 * len(texts) <= _LINE - 20:
+        return ", ".join(texts)
+    return "".join(f"\n            {text}," for text in texts) + "\n        "
 
 
 def _sized(pattern: str, shortest: int, longest: int) -> str:
@@ -236,11 +232,14 @@ def _outward(low: float, high: float) -> tuple[str, str]:
 
 
 def _rounded(value: float, towards: str) -> str:
+    """A number as Python writes it; nothing, where the next one outward is infinite."""
     exact = Decimal(str(value))
     if not exact:
         return "0"
     rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), rounding=towards)
-    return f"{int(rounded)}" if rounded == int(rounded) else f"{rounded.normalize():f}"
+    if rounded == int(rounded) and abs(rounded) < _PLAIN_BELOW:
+        return str(int(rounded))
+    return repr(float(rounded)) if isfinite(float(rounded)) else ""
 
 
 def _python_name(name: str, index: int) -> str:
