@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 ROWS = ""  # the column of the row that counts a partition's rows
-_BINS, _FINE, _COARSE = 12, 2**52, 2**30
+BINS, _FINE, _COARSE = 12, 2**52, 2**30
 _AT_ONCE = 50_000_000  # values; a statement holds those of its quantiles in memory
 _MOST_DISTINCT = {"text": 1000, "truth": 2, "whole": 20}
 _KINDS = {
@@ -188,9 +188,9 @@ def _position(i: int) -> str:
 
 
 def _bin(i: int) -> str:
-    inside = f"1 + least({_BINS - 1}, floor((x{i} / 2 - first{i} / 2) / width{i} * {_BINS}))"
+    inside = f"1 + least({BINS - 1}, floor((x{i} / 2 - first{i} / 2) / width{i} * {BINS}))"
     return (
-        f"CAST(CASE WHEN x{i} < first{i} THEN 0 WHEN x{i} > last{i} THEN {_BINS + 1} WHEN x{i} IS NULL THEN NULL "
+        f"CAST(CASE WHEN x{i} < first{i} THEN 0 WHEN x{i} > last{i} THEN {BINS + 1} WHEN x{i} IS NULL THEN NULL "
         f"WHEN width{i} > 0 THEN {inside} ELSE 1 END AS TINYINT)"
     )
 
@@ -270,7 +270,7 @@ def _deviation(seen: Mapping[str, Any]) -> float | None:
 def _histogram(seen: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     least, low, *_, high, greatest = seen["quantiles"]
     counts = seen["bins"]
-    inside = _BINS if high / 2 > low / 2 else 1
+    inside = BINS if high / 2 > low / 2 else 1
     edges = [low, *(low * (1 - i / inside) + high * i / inside for i in range(1, inside)), high]
     for i, (left, right) in enumerate(zip([least, *edges], [*edges, greatest], strict=True)):
         if 0 < i <= inside or counts.get(i):
