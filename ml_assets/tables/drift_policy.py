@@ -35,6 +35,11 @@ class Settled:
     kept: Any = None
 
 
+def type_rule(column: str) -> str:
+    """The rule that a value of another type than its column's breaks."""
+    return f"{column}__has_type"
+
+
 def settle(cells: Cells, name: str, contract: Contract, policy: SchemaPolicy) -> Settled:
     """Type the cells; DeliveryError names everything that the policy does not take."""
     if cells.n_rows == 0:
@@ -135,7 +140,7 @@ class _Judged:
         """For each rule of the policy that some row breaks, which rows do."""
         broken = {}
         if self.policy.data_type == "discard_row":
-            broken = {f"{column.name}__has_type": self.typed[column.name].bad for column in self.wrong}
+            broken = {type_rule(column.name): self.typed[column.name].bad for column in self.wrong}
         if self.policy.columns == "discard_row" and self.unexpected:
             given = self.cells.given(self.unexpected[0])
             for name in self.unexpected[1:]:

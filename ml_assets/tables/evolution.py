@@ -1,17 +1,13 @@
 """Columns that deliveries bring and the contract does not name: one type for all files of a gathering."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
 
 from ml_assets.errors import DeliveryError
 from ml_assets.tables.drift_policy import Settled
 from ml_assets.tables.formats.cells import UnreadableError, arrow_type
 from ml_assets.tables.schema import Column
-
-pc: Any = pyarrow.compute  # made at run time: type checkers know none of its functions
 
 
 def inferred(settled: Settled, name: str, taken: Mapping[str, str]) -> dict[str, str]:
@@ -51,28 +47,28 @@ def evolve(files: Sequence[tuple[str, Settled, Mapping[str, str]]]) -> tuple[tup
 def _column(name: str, files: Sequence[tuple[Settled, Mapping[str, str]]]) -> tuple[str, list[pa.ChunkedArray]]:
     found = {kinds[name] for _, kinds in files if name in kinds}
     kind = found.pop() if len(found) == 1 else "DOUBLE" if found == {"BIGINT", "DOUBLE"} else "VARCHAR"
-    values = [_values(settled, name, kind, there=name in kinds) for settled, kinds in files]
+    values = [_values(settled, name, kind, kinds.get(name)) for settled, kinds in files]
     if all(value is not None for value in values):
         return kind, [value for value in values if value is not None]
     return _column_as_text(name, files)
 
 
 def _column_as_text(name: str, files: Sequence[tuple[Settled, Mapping[str, str]]]) -> tuple[str, list[pa.ChunkedArray]]:
-    values = [_values(settled, name, "VARCHAR", there=name in kinds) for settled, kinds in files]
+    values = [_values(settled, name, "VARCHAR", kinds.get(name)) for settled, kinds in files]
     return "VARCHAR", [value for value in values if value is not None]
 
 
-def _values(settled: Settled, name: str, kind: str, *, there: bool) -> pa.ChunkedArray | None:
-    """A column at the rows that stay; None if a value is not exact in the type."""
-    if not there:
+def _values(settled: Settled, name: str, kind: str, found: str | None) -> pa.ChunkedArray | None:
+    """A column at the rows that stay, found to be of a narrower type or not there; None if a value is not exact."""
+    if found is None:
         return pa.chunked_array([pa.nulls(settled.rows.num_rows, arrow_type(kind))])
-    if kind == "VARCHAR":
-        values = settled.cells.delivered(name).cast(pa.string())
-    else:
-        typed = settled.cells.typed(Column(name, kind, nullable=True))
-        if typed.bad is not None and pc.any(typed.bad).as_py():
-            return None
-        values = typed.values
+    try:
+        if kind == "VARCHAR":
+            values = settled.cells.delivered(name).cast(pa.string())
+        else:
+            values = settled.cells.typed(Column(name, found, nullable=True)).values.cast(arrow_type(kind))
+    except pa.ArrowInvalid:
+        return None
     return values if settled.kept is None else values.filter(settled.kept)
 
 

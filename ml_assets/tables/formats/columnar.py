@@ -44,8 +44,13 @@ class ColumnarCells(Cells):
         return typed
 
     def delivered(self, name: str) -> pa.ChunkedArray:
-        """The values in the type of the file."""
-        return self._table[name]
+        """The values in the type of the file, or the nearest that DuckDB knows."""
+        values = self._table[name]
+        if t.is_float16(values.type):
+            return values.cast(pa.float32())
+        if isinstance(values.type, pa.BaseExtensionType):
+            return values.cast(values.type.storage_type)
+        return values.cast(pa.string()) if t.is_decimal256(values.type) else values
 
     def infer(self, name: str) -> str | None:
         """By the type of the file's column; integers may be numbers, if they are too large."""

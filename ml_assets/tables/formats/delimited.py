@@ -117,6 +117,8 @@ class _Layout:
 
     def require_quotes_in_place(self) -> None:
         """A quote opens a field, closes one or is doubled inside one; Arrow would join rows around others."""
+        if not len(self.quotes):
+            return
         openers, closers = self.quotes[0::2], self.quotes[1::2]
         wrong = [*self._misplaced(openers, openers - 1), *self._misplaced(closers, closers + 1)]
         if wrong:

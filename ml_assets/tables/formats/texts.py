@@ -90,7 +90,9 @@ def fits(texts: pa.Array, grammar: str) -> pa.Array:
     con = engine.scratch()
     con.register("texts_to_judge", pa.table({"v": texts}))
     try:
-        judged = con.sql(f"SELECT coalesce({_FITS[grammar]}, v IS NULL) AS fits FROM texts_to_judge").to_arrow_table()
+        judged = con.sql(
+            f"SELECT v IS NULL OR coalesce({_FITS[grammar]}, false) AS fits FROM texts_to_judge"
+        ).to_arrow_table()
     finally:
         con.unregister("texts_to_judge")
     return judged["fits"].combine_chunks()
