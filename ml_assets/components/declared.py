@@ -52,7 +52,10 @@ class Schema(dg.Model, dg.Resolvable):
         """Give each optional field a resolver that says what the field says."""
         super().__pydantic_init_subclass__(**kwargs)
         for field in cls.model_fields.values():
-            if not field.is_required() and not any(isinstance(each, dg.Resolver) for each in field.metadata):
+            own = next((each for each in field.metadata if isinstance(each, dg.Resolver)), None)
+            if own:
+                own.description, own.examples = field.description, field.examples
+            elif not field.is_required():
                 resolver = dg.Resolver.default(description=field.description, examples=field.examples)
                 field.metadata = [*field.metadata, resolver]
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import dagster as dg
 from pydantic import Field
 
 from ml_assets.adapters.sources import base
-from ml_assets.adapters.sources.pattern import Pattern
+from ml_assets.adapters.sources.pattern import DAY, Pattern
 from ml_assets.components.declared import Declared, Schema
 from ml_assets.errors import DeclarationError
 from ml_assets.tables.format import Format
@@ -17,6 +18,12 @@ _KINDS = ("files", "sql", "http", "python")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?)B?|B?)")
 _SECRET = re.compile(r"authorization|password|secret|token|api.?key", re.IGNORECASE)
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+def _texts(context: dg.ResolutionContext, raw: Mapping[str, str | int]) -> dict[str, str]:
+    """Texts as they are written: Dagster's templates make numbers of those that look like one, of 007 or 1e5 too."""
+    found = {name: context.resolve_value(f"text:{value}", as_type=str) for name, value in raw.items()}
+    return {name: text.removeprefix("text:") for name, text in found.items()}
 
 
 class FileFormat(Schema):
@@ -37,12 +44,12 @@ class FileFormat(Schema):
     )
     encoding: str = Field(default="utf-8", description="How text is written.", examples=["latin-1"])
     decimal: Literal[".", ","] = Field(default=".", description="CSV: what stands before decimals.", examples=[","])
-    nulls: Sequence[str] = Field(
+    nulls: Annotated[Sequence[str], dg.Resolver.passthrough()] = Field(
         default=Format().nulls,
         description="CSV: what means in columns other than text that a value is missing.",
         examples=[["", "-999"]],
     )
-    text_nulls: Sequence[str] = Field(
+    text_nulls: Annotated[Sequence[str], dg.Resolver.passthrough()] = Field(
         default=("",), description="CSV: what means so in columns of text, where it is not quoted.", examples=[["-"]]
     )
     timestamp_format: str | None = Field(
@@ -112,13 +119,14 @@ class HttpApi(Schema):
         description="Address of the first page; `{partition}` is the day that is asked for.",
         examples=["https://api.example.com/orders?day={partition}"],
     )
-    params: Mapping[str, str] = Field(
+    params: Annotated[Mapping[str, str], dg.Resolver(_texts, model_field_type=Mapping[str, str | int])] = Field(
         default={}, description="Parameters; `{partition}` is the day.", examples=[{"day": "{partition}"}]
     )
-    headers: Mapping[str, str] = Field(
-        default={}, description="Headers, such as a token from the environment.",
+    headers: Annotated[Mapping[str, str], dg.Resolver(_texts, model_field_type=Mapping[str, str | int])] = Field(
+        default={},
+        description="Headers, such as a token from the environment.",
         examples=[{"Authorization": "Bearer {{ env.SHOP_TOKEN }}"}],
-    )  # fmt: skip
+    )
     items: str = Field(default="", description="Path to the list of rows in an answer.", examples=["data.orders"])
     next_url: str | None = Field(
         default=None, description="Path to the address of the next page, or `header:link`.", examples=["links.next"]
@@ -137,10 +145,13 @@ class HttpApi(Schema):
         default="2d", description="For how long a day is asked for again: what comes late.", examples=["7d"]
     )
 
-    def spec(self, component: Declared) -> base.Http:
+    def spec(self, component: Declared, *, daily: bool) -> base.Http:
         """The declaration as the source knows it."""
         if urlsplit(self.url).scheme not in ("http", "https"):
             raise component.error("this is no address that begins with https:// or http://.", "source", "http", "url")
+        if daily != any(DAY in text for text in [self.url, *self.params.values()]):
+            advice = f"write {DAY}, the day that is asked for, in" if daily else f"the table has no days: no {DAY} in"
+            raise component.error(f"{advice} `url` or `params`.", "source", "http", "url")
         pages = [name for name in ("next_url", "next_cursor", "page_param") if getattr(self, name)]
         if len(pages) > 1:
             raise component.error(f"pages are found in one way, not by {' and '.join(pages)}.", "source", "http")
@@ -163,21 +174,25 @@ class Source(Schema):
         examples=["flight_outcomes/*.parquet"],
     )
     sql: SqlQuery | None = Field(
-        default=None, description="A table or a query of any database that SQLAlchemy speaks to.",
+        default=None,
+        description="A table or a query of any database that SQLAlchemy speaks to.",
         examples=[{"url": "{{ env.SHOP_DATABASE_URL }}", "table": "orders", "cursor": "updated_at"}],
-    )  # fmt: skip
+    )
     http: HttpApi | None = Field(
-        default=None, description="A paged JSON API.",
+        default=None,
+        description="A paged JSON API.",
         examples=[{"url": "https://api.example.com/orders?day={partition}", "items": "orders"}],
-    )  # fmt: skip
+    )
     python: str | None = Field(
-        default=None, description="A function that gives the rows of a partition: `package.module.function`.",
+        default=None,
+        description="A function that gives the rows of a partition: `package.module.function`.",
         examples=["my_project.sources.orders"],
-    )  # fmt: skip
+    )
     format: FileFormat | None = Field(
-        default=None, description="How files are to be read, where their name does not tell.",
+        default=None,
+        description="How files are to be read, where their name does not tell.",
         examples=[{"kind": "csv", "delimiter": ";"}],
-    )  # fmt: skip
+    )
 
     def spec(self, component: Declared, *, daily: bool) -> base.SourceSpec:
         """The declaration as the sources know it; errors are at its line."""
@@ -191,8 +206,9 @@ class Source(Schema):
             return self._files(self.files, component, daily=daily)
         if self.python is not None and not _FUNCTION.fullmatch(self.python):
             raise component.error(f"'{self.python}' is no `package.module.function`.", "source", "python")
-        declared = self.sql or self.http
-        return declared.spec(component) if declared else base.Python(str(self.python))
+        if self.http:
+            return self.http.spec(component, daily=daily)
+        return self.sql.spec(component) if self.sql else base.Python(str(self.python))
 
     def _files(self, files: str, component: Declared, *, daily: bool) -> base.Files:
         try:
@@ -207,13 +223,12 @@ class Source(Schema):
 def refuse_secrets(written: Any, component: Declared) -> None:
     """Refuse passwords and tokens that stand in the YAML itself; `written` is `source:` before `{{ }}` is resolved."""
     for kind in ("sql", "http"):
-        declared = getattr(written, kind, None)
-        if declared and _has_password(declared.url):
+        if _has_password(getattr(getattr(written, kind, None), "url", "")):
             raise component.error(_advice("a password", "SHOP_URL"), "source", kind, "url")
-    http = getattr(written, "http", None)
-    for field in ("params", "headers") if http else ():
-        for name, value in (getattr(http, field) or {}).items():
-            if _SECRET.search(name) and "{{" not in value:
+    for field in ("params", "headers"):
+        values = getattr(getattr(written, "http", None), field, None)
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            if _SECRET.search(name) and "{{" not in str(value):
                 raise component.error(_advice(f"the {name}", "SHOP_TOKEN"), "source", "http", field, name)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.sources.base import Fetched, Source, Subject, unsafe
+from ml_assets.adapters.sources.base import Fetched, Files, Source, Subject, unsafe
 from ml_assets.adapters.sources.opening import open_source
 from ml_assets.errors import DeliveryError, LakeConflictError, shorten
 from ml_assets.records import Finding, Produced, StepResult
@@ -47,7 +47,8 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     """Keep what the source has of the partitions, under its hash, and list it with its arrival time.
 
     The list is written only as long as nobody else wrote it since it was read; otherwise the source is asked again,
-    from the positions that the other run has left.
+    from the positions that the other run has left. A day on which the source has nothing is an error for files,
+    which somebody meant to deliver; elsewhere nothing is made of it.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -58,8 +59,9 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     else:
         raise LakeConflictError(f"{spec.raw}: other runs delivered {_ATTEMPTS} times meanwhile. Run the step again.")
     partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
-    if not partitions:
+    if not partitions and (isinstance(spec.source, Files) or not spec.daily):
         raise DeliveryError(_nothing(spec, run))
+    _note_empty(run.lake, spec, sorted(set(run.partitions) - set(partitions)))
     produced = {p: _delivered([file for file in found if file.partition_key == p and file.current]) for p in partitions}
     return StepResult(produced, (_kept(run.lake, found),))
 
@@ -76,6 +78,11 @@ def deliveries(spec: TableSpec, lake: Lake, partitions: Sequence[str], *, versio
 def positions(files: Sequence[Stored]) -> dict[str, str]:
     """How far the source has got with each partition."""
     return {file.partition_key: file.position for file in files if file.position is not None}
+
+
+def known_empty(spec: TableSpec, lake: Lake, partition: str) -> bool:
+    """Whether the source was asked for a partition and had nothing."""
+    return lake.has_object(_empty(spec, partition))
 
 
 def content_digest(files: Sequence[Stored]) -> str:
@@ -175,6 +182,16 @@ def _store(spec: TableSpec, run: Run) -> list[Stored]:
     changed = sorted({file.partition_key for file in found})
     run.lake.write(spec.raw, rows, partitions=changed if spec.daily else None, base_version=base)
     return found
+
+
+def _note_empty(lake: Lake, spec: TableSpec, partitions: Sequence[str]) -> None:
+    """A source that is polled knows days on which nothing happens; they are not to be asked for for ever."""
+    for partition in partitions:
+        lake.replace_object(_empty(spec, partition), b"")
+
+
+def _empty(spec: TableSpec, partition: str) -> str:
+    return f"empty/{spec.name}/{partition or 'whole'}"
 
 
 def _suffixes(name: str) -> str:

@@ -31,7 +31,7 @@ def _not_stored(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> di
     states = {p: state for p, state in source.look({}).states.items() if not spec.daily or holds(spec, p)}
     stored = {(file.partition_key, file.sha256) for file in kept}
     known = {partition for partition, _ in stored} & set(states)
-    missing = set(states) - known
+    missing = {day for day in set(states) - known if not deliver.known_empty(spec, run.lake, day)}
     if _tells_what_is_new(spec.source):
         positions = {p: position for p, position in deliver.positions(kept).items() if p in known}
         fetched = source.fetch(sorted(known), positions)

@@ -154,3 +154,31 @@ def test_every_requested_day_is_a_partition_of_the_asset(project):
 
 def test_nothing_landed_yet_is_no_error(project):
     assert Sensor(project).tick().skip_reason.skip_message.startswith("Nothing new: 0 files")
+
+
+def test_a_source_that_does_not_answer_is_a_skipped_look_and_loses_nothing(project, sensor):
+    known = sensor.cursor
+    away = Sensor(project, source={"files": f"{'x' * 300}/*.parquet"})
+    away.cursor = known
+    said = away.tick().skip_reason.skip_message
+    assert "cannot be listed" in said
+    assert said.endswith("It is looked at again.")
+    assert away.cursor == known
+
+
+def test_a_polled_source_is_asked_once_for_old_days_and_each_time_for_new_ones(project):
+    cut = {"column": "known_at", "start": FIRST}
+    sensor = Sensor(project, source={"python": f"{project.package}.rows"}, partitions=cut)
+    with clock.frozen(datetime(2013, 1, 4, 12, tzinfo=UTC)):
+        assert sensor.spans() == [(FIRST, "2013-01-04")]
+        assert sensor.spans() == []
+    with clock.frozen(datetime(2013, 1, 4, 13, tzinfo=UTC)):
+        assert sensor.spans() == [(SECOND, "2013-01-04")]
+
+
+def test_landed_folders_may_name_the_day(project):
+    sensor = Sensor(project, source={"files": "flights/{partition}/*.parquet"})
+    project.land("part-0.parquet", flights(FIRST), table=f"flights/{FIRST}")
+    assert sensor.spans() == [(FIRST, FIRST)]
+    project.land("part-1.parquet", flights(FIRST, hours=(22,)), table=f"flights/{FIRST}")
+    assert sensor.spans() == [(FIRST, FIRST)]
