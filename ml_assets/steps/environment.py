@@ -7,7 +7,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from ml_assets.steps.memo import Entry
+from ml_assets.features.meaning import of_function
+from ml_assets.steps.configuration import of_view
+from ml_assets.steps.memo import Entry, digest, flat
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec
 
@@ -25,6 +27,8 @@ def lineage_tags(spec: ModelSpec, run: Run, manifest: Entry) -> dict[str, str]:
         "training_set.lake_version": str(manifest.metadata["lake version"]),
         "watermark": str(manifest.metadata["watermark"]),
         "seed": str(spec.budget.seed),
+        "code.features": digest({view.name: flat(of_view(view)) for view in spec.views}),
+        "code.request_features": of_function(spec.request_features) if spec.request_features else "none",
         "commit": commit(),
         "libraries": libraries,
         "machine": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",

@@ -1,7 +1,7 @@
 """The model: searched and fitted from a manifest, recorded as one MLflow run and one registered version."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from ml_assets.monitoring.profile import Kind, Profile, reference
 from ml_assets.records import Finding, Markdown, StepResult, unchanged
 from ml_assets.serving import bundle
 from ml_assets.steps import catalogue, configuration, training_set
+from ml_assets.steps.arrow import as_table
 from ml_assets.steps.environment import lineage_tags
 from ml_assets.steps.frames import as_requests, input_names, request_schema
 from ml_assets.steps.memo import Entry, Memo, Work
@@ -48,16 +49,17 @@ class Frame:
 
     @classmethod
     def load(cls, spec: ModelSpec, lake: Lake, *, version: int) -> "Frame":
-        """Read a version of the training set; categories are learnt from its training split only."""
-        rows = (
-            lake.dataset(spec.training_set, version=version)
-            .to_table()
-            .sort_by([("at", "ascending"), *((k, "ascending") for k in spec.spine.keys)])
-        )
+        """Read a version of the training set."""
+        return cls.of(spec, lake.dataset(spec.training_set, version=version).to_table())
+
+    @classmethod
+    def of(cls, spec: ModelSpec, rows: "pa.Table") -> "Frame":
+        """Take rows in any order; kinds and categories of the inputs are learnt from the training split only."""
+        rows = rows.sort_by([("at", "ascending"), *((k, "ascending") for k in spec.spine.keys)])
         columns, fields = training_set.columns_of(spec, rows)
-        names = input_names(spec, rows)
-        inputs = fit_inputs(_as_arrow({name: columns[name] for name in names}, cls._in(rows, "train")), names)
-        return cls(rows, columns, fields, inputs)
+        learnt = rows.filter(cls._in(rows, "train"))
+        names = input_names(spec, learnt)
+        return cls(rows, columns, fields, fit_inputs(_learnt(spec, learnt, names), names))
 
     @staticmethod
     def _in(rows: "pa.Table", part: str) -> np.ndarray:
@@ -78,6 +80,16 @@ class Frame:
         categorical = tuple(i.name for i in self.inputs if i.kind == "categorical")
         names = tuple(i.name for i in self.inputs)
         return Matrix(self.encoded[mask], training_set.labels_of(self.rows)[mask], names, categorical)
+
+
+def _learnt(spec: ModelSpec, rows: "pa.Table", names: Sequence[str]) -> "pa.Table":
+    """The inputs of training rows: features as they are stored, since a column of nulls alone has no type by itself."""
+    stored = [name for view in spec.views for name in view.view.qualified_features()]
+    columns, _ = training_set.columns_of(spec, rows)
+    made = as_table({name: columns[name] for name in names if name not in stored})
+    for name in stored:
+        made = made.append_column(name, rows[name])
+    return made
 
 
 def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
@@ -193,24 +205,23 @@ def write_bundle(place: Path, spec: ModelSpec, frame: Frame, fitted: Fitted) -> 
 
 
 def reference_profile(frame: Frame, scores: np.ndarray) -> Profile:
-    """What inputs and score looked like in training, with the movement that is usual from day to day."""
-    kinds: dict[str, Kind] = {**{i.name: i.kind for i in frame.inputs}, "score": "numeric"}
-    values = {i.name: frame.columns[i.name] for i in frame.inputs} | {"score": scores}
+    """What was usual when the model was made, with the movement that is usual from day to day.
+
+    Inputs are those of the training split. The score is that of the validation split: on rows that it learnt from a
+    model is surer than it will ever be again. Test rows count for neither.
+    """
+    inputs = _profile(frame, "train", {i.name: frame.columns[i.name] for i in frame.inputs})
+    score = _profile(frame, "validation", {"score": scores})
+    return Profile(inputs.n, (*inputs.columns, *score.columns))
+
+
+def _profile(frame: Frame, part: str, values: Mapping[str, Any]) -> Profile:
+    kinds: dict[str, Kind] = {i.name: i.kind for i in frame.inputs if i.name in values} or {"score": "numeric"}
     days = frame.rows["at"].to_numpy().astype("datetime64[D]").astype(str).tolist()
-    rows = _as_arrow(values, None).append_column("day", [days])
+    rows = as_table(values).append_column("day", [days]).filter(frame.part(part))
     with connect() as con:
         con.register("rows", rows)
         return calibrated(con, "rows", reference(con, "rows", kinds), block="day")
-
-
-def _as_arrow(columns: Mapping[str, Any], mask: np.ndarray | None) -> "pa.Table":
-    import pyarrow as pa
-
-    def column(values: Any) -> Any:
-        array = pa.array(values, from_pandas=True)
-        return array if mask is None else array.filter(pa.array(mask))
-
-    return pa.table({name: column(values) for name, values in columns.items()})
 
 
 def _findings(frame: Frame, fitted: Fitted) -> tuple[Finding, ...]:
