@@ -22,8 +22,9 @@ quarantine = typer.Typer(
     no_args_is_help=True,
     help="""Refused rows: look at them, release them corrected, or drop them.
 
-    Rows that break their contract are kept beside the table as they were delivered. Nothing here edits or deletes them:
-    a release delivers them again, a drop says that they are not wanted, and both leave a line in the log.""",
+    Rows that break their contract are kept beside the table as delivered.
+    Nothing here edits or deletes them: a release delivers them again, a drop
+    says that they are not wanted, and both leave a line in the log.""",
 )
 
 _Table = Annotated[str, typer.Argument(metavar="TABLE", help="flight_outcomes or flights/flight_outcomes.")]
@@ -87,8 +88,9 @@ def release(  # noqa: PLR0913, PLR0917  options of a command
 ) -> None:
     """Deliver refused rows again, corrected where asked, so that they re-enter through the contract.
 
-    Rows that would still break a rule stay where they are. In `--set`, columns have the types of the contract;
-    `_record->>'column'` is the text that was delivered. The same rows are released once.
+    Rows that would still break a rule stay where they are, and the same rows
+    are released once. In --set, columns have the types of the contract, and
+    _record->>'column' is the text as it was delivered.
 
     [dim]ml-assets quarantine release weather --partition 2013-02-12 --set wind_speed_mph=NULL --reason fault[/dim]
     """

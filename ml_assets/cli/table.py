@@ -23,8 +23,9 @@ table = typer.Typer(
     no_args_is_help=True,
     help="""Read tables, as they are or as they were at any moment.
 
-    A [b]NAME[/b] is a declared table ([cyan]flight_outcomes[/cyan], [cyan]flights/flight_outcomes[/cyan]) or any table
-    of the lake by its layer ([cyan]quarantine/weather[/cyan]). Times without zone are UTC.""",
+    A [b]NAME[/b] is a declared table ([cyan]flight_outcomes[/cyan],
+    [cyan]flights/flight_outcomes[/cyan]) or a table of the lake by its layer
+    ([cyan]quarantine/weather[/cyan]). Times without zone are UTC.""",
 )
 
 _Name = Annotated[str, typer.Argument(help="flight_outcomes, flights/flight_outcomes or features/carrier_delays.")]

@@ -6,7 +6,7 @@ import pytest
 
 from ml_assets.engine import connect
 from ml_assets.errors import MlAssetsError, TableNotFoundError
-from ml_assets.steps import ingest, quarantine
+from ml_assets.steps import catalogue, ingest, pending, quarantine
 from ml_assets.steps.quarantine import Choice, Verdict
 from ml_assets_tests.project import flights
 
@@ -62,9 +62,18 @@ def test_a_release_corrects_rows_which_then_enter_through_the_contract(project, 
     assert (outcome.chosen, dict(outcome.decided), outcome.breaking) == (1, {DAY: 1}, {})
     assert in_table(project, LATE) == []
     result = ingest.ingest(spec, project.step(DAY))["tables/flights"]
-    assert [finding.check for finding in result.findings if not finding.passed] == []
+    assert set(result.produced) == {DAY}
+    assert [each.passed for each in result.findings if each.check == catalogue.RECONCILED.name] == [True]
     assert [row["delay"] for row in in_table(project, LATE)] == [104.8]
     assert [json.loads(row["record"])["carrier"] for row in shown(project, spec)] == ["ZZ"]
+
+
+def test_a_release_makes_its_days_due_for_the_reconciling_schedule(project, spec):
+    assert pending.of_table(spec, project.step()) == {}
+    quarantine.release(spec, project.lake, Choice(rules=("delay <= 600",)), RELEASED, {"delay": "1.0"})
+    assert set(pending.of_table(spec, project.step())) == {DAY}
+    ingest.ingest(spec, project.step(DAY))
+    assert pending.of_table(spec, project.step()) == {}
 
 
 def test_a_released_row_equals_the_row_that_would_have_been_delivered(project, spec):
