@@ -81,7 +81,8 @@ class Lake(Objects):
         without any change there is no commit. Columns that are new to the table are added to it, missing ones null.
 
         `base_version` is the version that the rows were computed from (-1: there was no table yet): what another
-        writer changed after it is never overwritten. Without it, that holds from the begin of this call.
+        writer changed after it is a conflict. Without it, that holds from the begin of this call, and only for what
+        differs from these rows.
 
         Raises:
             LakeError: a row of another partition, or types that the table cannot hold.
@@ -95,7 +96,7 @@ class Lake(Objects):
                 table = self._table_or_none(name)
                 replacement = fit(con, name, stored, keys, table)
                 current = {} if table is None else self._content(con, table, name, keys)
-                changed = changed_partitions(replacement, current, seen)
+                changed = changed_partitions(replacement, current, seen, derived=base_version is not None)
                 seen = current if seen is None else seen
                 version = table.version() if table and not changed else self._commit(table, replacement, changed)
                 if version is not None:

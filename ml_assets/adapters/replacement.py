@@ -73,16 +73,20 @@ def _fitted(
 
 
 def changed_partitions(
-    replacement: Replacement, current: dict[str, Content], seen: dict[str, Content] | None
+    replacement: Replacement, current: dict[str, Content], seen: dict[str, Content] | None, *, derived: bool
 ) -> tuple[str, ...]:
     """Name the partitions to rewrite, all when only the schema is new or the whole table gets another.
+
+    Another writer's rows that are the same as these are no conflict, unless these were `derived` from what was seen:
+    of two that count one up from the same number, each would have to come after the other.
 
     Raises:
         LakeConflictError: they were replaced since `seen`, by something else than these rows.
     """
     wanted = replacement.content
     differing = tuple(key for key in wanted if current.get(key, EMPTY) != wanted[key])
-    moved = [] if seen is None else [key for key in differing if current.get(key, EMPTY) != seen.get(key, EMPTY)]
+    watched = tuple(wanted) if derived else differing
+    moved = [] if seen is None else [key for key in watched if current.get(key, EMPTY) != seen.get(key, EMPTY)]
     if moved:
         raise LakeConflictError(
             f"{replacement.name}: another writer replaced {shorten(map(repr, moved))} during the write. Run it again."

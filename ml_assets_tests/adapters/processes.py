@@ -4,6 +4,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.online_store import SqliteOnlineStore
+from ml_assets.errors import LakeConflictError
 
 ROOT = str(Path(__file__).parents[2])
 PARTITIONS = [f"2013-01-{day:02}" for day in range(1, 5)]
@@ -58,6 +60,34 @@ def rewrite_lake_forever(uri: str, first: int) -> None:
 def write_own_partition(uri: str, partition: str, times: int) -> None:
     for generation in range(times):
         Lake(uri).write("tables/t", generation_of_rows(generation, [partition]), partitions=[partition])
+
+
+def count_up(uri: str, partition: str, times: int) -> None:
+    """Read a number, add one, write it: again from the start where another process was first."""
+    lake, done = Lake(uri), 0
+    while done < times:
+        version = lake.version("tables/t")
+        [row] = lake.dataset("tables/t", partitions=[partition], version=version).to_table().to_pylist()
+        rows = pa.table({"partition_key": [partition], "x": [row["x"] + 1]})
+        with suppress(LakeConflictError):
+            lake.write("tables/t", rows, partitions=[partition], base_version=version)
+            done += 1
+
+
+def write_the_same_partitions(uri: str, number: int, times: int, conflicts: Any) -> None:
+    """Write rows that only this process writes, over those of others; count how often another was first."""
+    for generation in range(times):
+        rows = generation_of_rows(1000 * number + generation, PARTITIONS)
+        try:
+            Lake(uri).write("tables/t", rows, partitions=PARTITIONS)
+        except LakeConflictError:
+            with conflicts.get_lock():
+                conflicts.value += 1
+
+
+def shared_counter() -> Any:
+    """A number that processes started here can share."""
+    return multiprocessing.get_context("forkserver").Value("i", 0)
 
 
 def generation_of_features(generation: int) -> pa.Table:

@@ -89,6 +89,31 @@ def test_processes_that_write_their_own_partitions_lose_nothing(tmp_path):
     assert Lake(uri).version(NAME) == 4 * 5 - 1
 
 
+def test_processes_that_count_up_one_number_lose_no_step(tmp_path):
+    uri = str(tmp_path)
+    write(Lake(uri), A, 0)
+    writers = [processes.start(processes.count_up, uri, A, 8) for _ in range(4)]
+    for writer in writers:
+        writer.join(120)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert stored(uri) == [(A, 4 * 8)]
+    assert Lake(uri).version(NAME) == 4 * 8
+
+
+def test_of_processes_that_write_the_same_partitions_one_wins_whole_and_the_others_say_so(tmp_path):
+    uri, conflicts = str(tmp_path), processes.shared_counter()
+    Lake(uri).write(NAME, processes.generation_of_rows(0, processes.PARTITIONS), partitions=processes.PARTITIONS)
+    writers = [
+        processes.start(processes.write_the_same_partitions, uri, number, 5, conflicts) for number in range(1, 5)
+    ]
+    while any(writer.is_alive() for writer in writers):
+        require_one_generation(uri)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    require_one_generation(uri)
+    commits = Lake(uri).version(NAME)
+    assert commits + conflicts.value == 4 * 5
+
+
 def generations(uri: str) -> set[tuple]:
     query = "SELECT partition_key, count(*), min(generation), max(generation) FROM t GROUP BY 1"
     with connect() as con:
