@@ -9,17 +9,18 @@ from pydantic import Field
 
 from ml_assets.components import binding
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
+from ml_assets.components.expectations import Expectations
 from ml_assets.components.project import Project
 from ml_assets.components.source import Source, refuse_secrets
 from ml_assets.errors import DeclarationError, shorten
-from ml_assets.orchestration import assets, partitions, sensors
+from ml_assets.orchestration import assets, automation, partitions, sensors
 from ml_assets.orchestration.assets import Node
 from ml_assets.steps import catalogue
 from ml_assets.steps.specs import TableSpec
-from ml_assets.tables.outline import outline
+from ml_assets.tables.contract import outline
+from ml_assets.tables.expectations import References
+from ml_assets.tables.format import Evolution, SchemaPolicy
 from ml_assets.tables.schema import Column
-
-CHECKS = (catalogue.READABLE, catalogue.NOT_EMPTY, catalogue.FEW_INVALID, catalogue.RECONCILED)
 
 
 class Partitions(Schema):
@@ -44,12 +45,34 @@ class InvalidRows(Schema):
     )
 
 
-class Table(Declared):
-    """Rows that keep their contract, from files as they were delivered.
+class SchemaDrift(Schema):
+    """What happens to a delivery whose columns or types are not those of the contract, in the words of dlt.
 
-    Makes `raw/<name>` (the bytes, by partition, with arrival time and hash) and `tables/<name>` (the valid rows; the
-    others go to the quarantine with the rule that they broke), four blocking checks, and a sensor that runs exactly
-    the partitions whose content is new.
+    `freeze` refuses the file. `discard_row` sends the rows to the quarantine, `discard_value` drops the values and
+    counts them. `evolve` takes new columns into the table, and lets a nullable column be absent.
+    """
+
+    columns: Evolution = Field(
+        default="freeze", description="For columns that the contract does not name.", examples=["evolve"]
+    )
+    data_type: Literal["freeze", "discard_row", "discard_value"] = Field(
+        default="freeze", description="For values of another type than the column's.", examples=["discard_row"]
+    )
+
+
+class Retry(Schema):
+    """How often a run asks again when a source does not answer."""
+
+    times: int = Field(default=2, ge=0, le=20, description="Attempts after the first one.", examples=[2])
+    delay: str = Field(default="2s", description="Before the second attempt; doubled each time.", examples=["5m"])
+
+
+class Table(Declared):
+    """Rows that keep their contract, from files, a database, an API or a function.
+
+    Makes `raw/<name>` (what was delivered, byte for byte, by partition, with arrival time and hash) and
+    `tables/<name>` (the valid rows; the others go to the quarantine with the rule that they broke), a check for each
+    rule of the contract and each expectation, and a sensor that runs exactly the partitions whose content is new.
     """
 
     source: Source = Field(description="Where the rows come from.", examples=[{"files": "flight_outcomes/*.parquet"}])
@@ -74,6 +97,20 @@ class Table(Declared):
     invalid_rows: InvalidRows = Field(
         default=InvalidRows(), description="What happens to rows that break it.", examples=[{"fail_above": 0.02}]
     )
+    schema_drift: SchemaDrift = Field(
+        default=SchemaDrift(),
+        description="What happens to other columns and other types than the contract's.",
+        examples=[{"columns": "evolve", "data_type": "discard_row"}],
+    )
+    expectations: Expectations = Field(
+        default=Expectations(),
+        description="What a good partition is like, beyond its single rows: missing values, outliers, volume, shift,"
+        " references to other tables; each with a severity.",
+        examples=[{"missing": {"wind_gust": 0.95}, "volume": {"at_least": 0.5, "severity": "error"}}],
+    )
+    retry: Retry = Field(
+        default=Retry(), description="How often a silent source is asked again.", examples=[{"times": 2, "delay": "5m"}]
+    )
     freshness: Freshness | None = Field(
         default=None, description="How old the table may get.", examples=[{"warn": "26h", "fail": "36h"}]
     )
@@ -90,6 +127,7 @@ class Table(Declared):
         project = Project.of(context)
         project.require_unique(self)
         spec = self.spec()
+        self._check_references(project)
         asset = assets.build(
             self,
             name=self.op_name("ingest"),
@@ -97,6 +135,7 @@ class Table(Declared):
             step=catalogue.step("ingest.ingest", spec),
             version=catalogue.INGEST,
             partitions_def=partitions.of(spec),
+            retry=self._retry_policy(),
         )
         return assets.definitions([asset], sensors=[sensors.arrivals(spec)], upkeep=project.upkeep(self))
 
@@ -130,6 +169,8 @@ class Table(Declared):
             event_timestamp=self.event_timestamp,
             known_at=self.known_at or self.event_timestamp,
             fail_above=self.invalid_rows.fail_above,
+            schema_drift=SchemaPolicy(self.schema_drift.columns, self.schema_drift.data_type),
+            expectations=self.expectations.resolve(self, self.columns()),
         )
 
     def _columns(self) -> tuple[Column, ...]:
@@ -138,8 +179,17 @@ class Table(Declared):
         except DeclarationError as error:
             raise (error if error.file else self.error(error.problem, "contract")) from error
 
+    def _check_references(self, project: Project) -> None:
+        tables = project.named(Table)
+        self.expectations.resolve(self, self.columns(), {name: table.columns() for name, table in tables.items()})
+
+    def _retry_policy(self) -> dg.RetryPolicy:
+        seconds = self.duration(self.retry.delay, "retry", "delay").total_seconds()
+        return automation.retries(self.retry.times, seconds)
+
     def _nodes(self) -> list[Node]:
-        policy = self.freshness_policy(self.freshness)
+        spec, policy = self.spec(), self.freshness_policy(self.freshness)
+        referred = dict.fromkeys(each.table for each in spec.expectations if isinstance(each, References))
         raw = Node(
             "raw",
             self.name,
@@ -153,8 +203,8 @@ class Table(Declared):
             self.name,
             self.description or f"Rows of `{self.name}` that keep their contract.",
             kinds=frozenset({"deltalake", "pandera", "duckdb"}),
-            deps=[raw.key],
-            checks=CHECKS,
+            deps=[raw.key, *(dg.AssetKey(["tables", each]) for each in referred)],
+            checks=catalogue.of_table(spec),
             columns=self.columns(),
             freshness=policy,
         )

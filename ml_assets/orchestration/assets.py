@@ -77,6 +77,7 @@ def build(
     step: Step,
     version: int,
     partitions_def: dg.PartitionsDefinition | None = None,
+    retry: dg.RetryPolicy = RETRY,
 ) -> dg.AssetsDefinition:
     """Make the assets of one step: a single operation that reports each node, each partition and each check."""
 
@@ -87,7 +88,7 @@ def build(
         partitions_def=partitions_def,
         can_subset=len(nodes) > 1,
         backfill_policy=_one_run(nodes[-1].layer) if partitions_def else None,
-        retry_policy=RETRY,
+        retry_policy=retry,
     )
     def materialize(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
         run = platform.run(context)

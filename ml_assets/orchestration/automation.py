@@ -43,4 +43,9 @@ def automation_sensor(group: str) -> dg.AutomationConditionSensorDefinition:
     )
 
 
-RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+def retries(times: int, delay_seconds: float) -> dg.RetryPolicy:
+    """Attempts after the first one, with a delay that doubles."""
+    return dg.RetryPolicy(times, delay_seconds, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+RETRY = retries(2, 2)

@@ -4,7 +4,7 @@ Light on purpose: every process loads it with the definitions, while the steps t
 Raise a version when the step's code gives other results from the same inputs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,9 +12,7 @@ from typing import Any
 from ml_assets.evaluation import policy
 from ml_assets.records import StepResult
 from ml_assets.steps.run import Run
-from ml_assets.tables.expectations import Expectation
-from ml_assets.tables.format import SchemaPolicy
-from ml_assets.tables.schema import Promise
+from ml_assets.steps.specs import TableSpec
 
 Step = Callable[[Run], Mapping[str, StepResult]]
 
@@ -59,13 +57,11 @@ AS_USUAL = Check("statistics_are_as_usual", "No statistic of a column changed by
 RECONCILED = Check("no_row_is_lost", "Delivered rows = valid + quarantined + duplicates.", blocking=True)
 
 
-def of_table(
-    promises: Iterable[Promise], expectations: Iterable[Expectation], drift: SchemaPolicy
-) -> tuple[Check, ...]:
+def of_table(spec: TableSpec) -> tuple[Check, ...]:
     """The checks of a table: on the delivery, on each rule, on the schema, on each expectation, on the statistics."""
-    rules = [Check(promise.check, promise.sentence) for promise in promises]
-    expected = [Check(each.check, each.sentence, blocking=each.severity == "error") for each in expectations]
-    policy = [(COLUMNS_KNOWN, drift.columns), (VALUES_TYPED, drift.data_type)]
+    rules = [Check(promise.check, promise.sentence) for promise in spec.promises()]
+    expected = [Check(each.check, each.sentence, blocking=each.severity == "error") for each in spec.expectations]
+    policy = [(COLUMNS_KNOWN, spec.schema_drift.columns), (VALUES_TYPED, spec.schema_drift.data_type)]
     drifted = [check for check, word in policy if word != "freeze"]
     return (READABLE, NOT_EMPTY, FEW_INVALID, RECONCILED, *rules, *drifted, *expected, AS_USUAL)
 

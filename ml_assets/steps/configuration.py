@@ -3,7 +3,7 @@
 User code counts by its meaning, so that a comment or another layout computes nothing (see `features.meaning`).
 """
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from ml_assets.features import meaning
@@ -23,6 +23,9 @@ def of_table(spec: TableSpec, contract: Contract) -> dict[str, Any]:
         "known_at": meaning.of_sql(spec.known_at) if spec.known_at else None,
         "partitions.column": spec.partition_column,
         "fail_above": spec.fail_above,
+        "format": asdict(spec.format),
+        "schema_drift": asdict(spec.schema_drift),
+        "expectations": {each.check: asdict(each) for each in spec.expectations},
     }
 
 

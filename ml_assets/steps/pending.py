@@ -47,7 +47,7 @@ def _tells_what_is_new(source: SourceSpec) -> bool:
 def _unjudged(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> dict[str, str]:
     """Stored partitions that today's contract neither let in nor refused, by fingerprint."""
     made, refused = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
-    inputs = ingest.inputs_of(spec, kept, sorted({file.partition_key for file in kept}))
+    inputs = ingest.inputs_of(spec, run.lake, kept, sorted({file.partition_key for file in kept}))
     return {p: f for p, f in Work(made, inputs).unknown().items() if refused.known(p, inputs[p]) is None}
 
 

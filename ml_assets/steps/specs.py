@@ -8,6 +8,7 @@ from ml_assets.adapters.sources.base import Files, SourceSpec
 from ml_assets.evaluation.policy import Gates
 from ml_assets.features.view import FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
+from ml_assets.tables.contract import Promise, outline, promises
 from ml_assets.tables.expectations import Expectation
 from ml_assets.tables.format import Format, SchemaPolicy
 
@@ -33,6 +34,11 @@ class TableSpec:
     fail_above: float = 0.02
     schema_drift: SchemaPolicy = _FREEZE
     expectations: tuple[Expectation, ...] = ()
+
+    def promises(self) -> tuple[Promise, ...]:
+        """A named promise for each rule that rows are judged by, from the source text of the contract."""
+        dated = self.known_at is not None or any(column.name == "known_at" for column in outline(self.contract))
+        return promises(self.contract, keys=self.keys, partition_column=self.partition_column, has_known_at=dated)
 
     @property
     def format(self) -> Format:

@@ -27,7 +27,7 @@ def of_table(spec: TableSpec, run: Run) -> Work:
     made, _ = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
     stored = _days(run.lake, spec.raw) if spec.daily else [""]
     kept = ingest.deliveries(spec, run.lake, stored)
-    return Work(made, ingest.inputs_of(spec, kept, sorted({file.partition_key for file in kept})))
+    return Work(made, ingest.inputs_of(spec, run.lake, kept, sorted({file.partition_key for file in kept})))
 
 
 def of_view(spec: ViewSpec, run: Run) -> Work:
