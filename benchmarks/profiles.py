@@ -59,6 +59,6 @@ def _bare(rows: pa.Table) -> None:
             con.sql(f"SELECT partition_key, {', '.join(looked_up)} FROM given GROUP BY 1").to_arrow_table()
         for name in set(names) - set(numbers):
             con.sql(
-                f"SELECT partition_key, {name}, count(*) AS n FROM given GROUP BY ALL "
-                "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY n DESC) <= 5"
+                f"SELECT partition_key, {name}, count(*) AS n FROM given GROUP BY 1, 2 "
+                "QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY count(*) DESC) <= 5"
             ).to_arrow_table()
