@@ -9,7 +9,7 @@ of a share, 2 % for rows, 4 % for distinct values. Counts are compared as ratios
 Fewer than 28 earlier partitions make the margin wider, by up to 71 %; with fewer than 8 nothing is flagged.
 
 Measured on the flights of 2013 by day, each day against those before it: 10 steps in a year of outcomes (7 of them the
-blizzard of 9 February), 5 of schedules (the blizzard, Thanksgiving, the last day's rest), 12 of hourly weather (the wind of
+blizzard of 9 February), 5 of schedules (the blizzard, holidays, the last day's rest), 12 of hourly weather (the wind of
 1,048 mph among them). Planted on 30 days each: minutes into seconds was flagged on 30 of 30 for each of the three
 durations, a constant text column or duration on 30 of 30, twice the rows of a day on 28 of 30 (outcomes) and 30 of 30
 (schedules), half of them on 26 and 30. What is mostly one value anyway (no rain, full visibility) can turn constant
