@@ -166,10 +166,15 @@ def _of_statistics(judged: Judgement) -> Finding:
     return Finding(
         catalogue.AS_USUAL.name,
         not sentences,
-        shorten(sentences, _NAMED) or compared,
+        _together(sentences) or compared,
         warn=True,
         numbers={"out of line": len(sentences)},
     )
+
+
+def _together(sentences: Sequence[str]) -> str:
+    rest = len(sentences) - _NAMED
+    return " ".join(sentences[:_NAMED]) + (f" And {rest} more." if rest > 0 else "")
 
 
 def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
