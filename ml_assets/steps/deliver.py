@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.sources.base import Fetched, Files, Source, Subject, unsafe
+from ml_assets.adapters.sources.base import Fetched, Files, Source, SourceSpec, Sql, Subject, unsafe
 from ml_assets.adapters.sources.opening import open_source
 from ml_assets.errors import DeliveryError, LakeConflictError, shorten
 from ml_assets.records import Finding, Produced, StepResult
@@ -61,7 +61,8 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
     if not partitions and (isinstance(spec.source, Files) or not spec.daily):
         raise DeliveryError(_nothing(spec, run))
-    _note_empty(run.lake, spec, sorted(set(run.partitions) - set(partitions)))
+    if polled(spec.source):
+        _note_empty(run.lake, spec, sorted(set(run.partitions) - set(partitions)))
     produced = {p: _delivered([file for file in found if file.partition_key == p and file.current]) for p in partitions}
     return StepResult(produced, (_kept(run.lake, found),))
 
@@ -80,8 +81,13 @@ def positions(files: Sequence[Stored]) -> dict[str, str]:
     return {file.partition_key: file.position for file in files if file.position is not None}
 
 
+def polled(source: SourceSpec) -> bool:
+    """Whether a source must be fetched from to know what is new; others tell that for next to nothing."""
+    return not isinstance(source, Files) and not (isinstance(source, Sql) and source.cursor is not None)
+
+
 def known_empty(spec: TableSpec, lake: Lake, partition: str) -> bool:
-    """Whether the source was asked for a partition and had nothing."""
+    """Whether a source that is polled was asked for a partition and had nothing."""
     return lake.has_object(_empty(spec, partition))
 
 
@@ -185,7 +191,7 @@ def _store(spec: TableSpec, run: Run) -> list[Stored]:
 
 
 def _note_empty(lake: Lake, spec: TableSpec, partitions: Sequence[str]) -> None:
-    """A source that is polled knows days on which nothing happens; they are not to be asked for for ever."""
+    """There are days on which nothing happens, and they are not to be asked for for ever."""
     for partition in partitions:
         lake.replace_object(_empty(spec, partition), b"")
 

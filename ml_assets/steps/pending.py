@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from ml_assets.adapters.sources.base import Files, SourceSpec, Sql
 from ml_assets.errors import SourceUnavailableError
 from ml_assets.steps import deliver, endpoint, ingest, predictions, release, works
 from ml_assets.steps.days import holds
@@ -31,17 +30,14 @@ def _not_stored(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> di
     states = {p: state for p, state in source.look({}).states.items() if not spec.daily or holds(spec, p)}
     stored = {(file.partition_key, file.sha256) for file in kept}
     known = {partition for partition, _ in stored} & set(states)
-    missing = {day for day in set(states) - known if not deliver.known_empty(spec, run.lake, day)}
-    if _tells_what_is_new(spec.source):
+    missing = set(states) - known
+    if deliver.polled(spec.source):
+        missing = {partition for partition in missing if not deliver.known_empty(spec, run.lake, partition)}
+    else:
         positions = {p: position for p, position in deliver.positions(kept).items() if p in known}
         fetched = source.fetch(sorted(known), positions)
         missing |= {f.partition for f in fetched if (f.partition, sha256(f.content).hexdigest()) not in stored}
     return {partition: states[partition].digest for partition in missing}
-
-
-def _tells_what_is_new(source: SourceSpec) -> bool:
-    """Whether to fetch from the last positions costs next to nothing where nothing is new."""
-    return isinstance(source, Files) or (isinstance(source, Sql) and source.cursor is not None)
 
 
 def _unjudged(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> dict[str, str]:

@@ -15,7 +15,8 @@ def missing(project: Project, **changes) -> set[str]:
 
 
 def take_in(project: Project, *days: str, **changes) -> None:
-    ingest.ingest(project.table("flights", **changes), project.step(*days))
+    first, last = min(days), max(days)
+    ingest.ingest(project.table("flights", **changes), project.step(first, last))
 
 
 @pytest.fixture
@@ -33,6 +34,13 @@ def test_what_landed_and_is_not_stored_is_missing(taken_in):
     assert missing(taken_in) == set()
     taken_in.land_days(THIRD)
     assert missing(taken_in) == {THIRD}
+
+
+def test_a_day_that_was_asked_for_before_it_landed_is_missing_when_it_lands(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST, THIRD)
+    project.land_days(SECOND, THIRD)
+    assert missing(project) == {SECOND, THIRD}
 
 
 def test_a_table_without_partitions_is_missing_as_a_whole(project):
