@@ -9,13 +9,18 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_assets.adapters.lake import Lake
 from ml_assets.engine import connect
 from ml_assets.features import meaning
+from ml_assets.steps import labels, training_set
 from ml_assets.steps.memo import Memo, by_day
+from ml_assets_tests import flights
+from ml_assets_tests.steps import edits
+from ml_assets_tests.steps.edits import Small
 
 DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
 SQL = "SELECT partition_key, id, CAST(sum(value) AS BIGINT) // {divisor} AS value FROM inputs GROUP BY ALL"
@@ -195,3 +200,80 @@ def test_after_any_edit_exactly_what_must_run_runs(world, data):
                 step.name: world.outputs[step.name] for step in world.steps
             }
             _edit(data, world)
+
+
+@pytest.fixture
+def small(project):
+    small = Small(project)
+    assert small.run() == {}
+    return small
+
+
+NEXT, REACHED = {"2013-01-02", "2013-01-03"}, {"2013-01-02", "2013-01-03", "2013-01-04"}
+TABLE, ALL = "tables/flights", set(edits.DAYS)
+
+
+@pytest.mark.parametrize(
+    ("edit", "computed"),
+    [
+        (Small.touch, {}),
+        (Small.recompress, {TABLE: {"2013-01-02"}}),
+        (Small.reorder, {TABLE: {"2013-01-02"}}),
+        (Small.deliver_again_under_another_name, {}),
+        (Small.comment_in_sql, {}),
+        (Small.comment_in_contract, {}),
+        (Small.serve_later, {}),
+        (Small.keep_features_longer, {}),
+        (Small.allow_more, {TABLE: ALL}),
+        (Small.refuse_a_carrier, {TABLE: ALL}),
+        (Small.fail_sooner, {TABLE: ALL}),
+        (Small.change_sql, {"features/last_flight": ALL}),
+        (Small.shorter_window, {"features/carrier_delays": ALL}),
+        (Small.larger_fleet, {"tables/carriers": {""}, "features/carrier_attributes": {""}}),
+        (
+            Small.restate,
+            {TABLE: {"2013-01-02"}, "features/carrier_delays": REACHED, "features/last_flight": NEXT},
+        ),
+    ],
+)
+def test_each_kind_of_edit_computes_exactly_what_it_affects(small, edit, computed):
+    before = small.project.versions()
+    edit(small)
+    assert small.run() == computed
+    rows_changed = edit in (Small.change_sql, Small.shorter_window, Small.larger_fleet, Small.restate)
+    versions = {n: v for n, v in small.project.versions().items() if n.startswith(("tables/", "features/"))}
+    assert {n for n, v in versions.items() if v != before[n]} == (set(computed) if rows_changed else set())
+    assert small.run() == {}
+
+
+def test_the_documentation_of_a_contract_computes_nothing_downstream(small):
+    small.document_contract()
+    assert set(small.run()) <= {TABLE}
+
+
+def test_settings_that_change_no_row_train_nothing_again(world):
+    """Layout of the SQL of labels and views, threads: everything down to the release is what it was."""
+    spec = world.spec
+    views = tuple(
+        replace(view, view=replace(view.view, sql=f"-- edited\n{view.view.sql}")) if view.view.sql else view
+        for view in spec.views
+    )
+    assert views != spec.views
+    own = world.having(
+        label=f"/* late */ {spec.label}",
+        at=spec.at.lower().replace(" - ", "  -  "),
+        views=views,
+        budget=replace(spec.budget, threads=2),
+    )
+    assert own.spec.at != spec.at
+    assert flights.reused(own.compute(*flights.DAYS) | own.learn(*flights.DAYS, flights.AHEAD))
+
+
+def test_another_label_computes_labels_and_a_training_set_and_no_feature(world):
+    own = world.having(label=f"NOT ({world.spec.label})")
+    assert flights.reused(own.compute(*flights.DAYS))
+    labelled = labels.materialize(own.spec, own.step(*flights.DAYS, flights.AHEAD))[own.spec.labels].produced
+    assert not any(made.reused for made in labelled.values())
+    assert labelled[flights.DAYS[0]].metadata["why"].startswith("configuration changed: label ")
+    learnt = training_set.materialize(own.spec, own.step())[own.spec.training_set].produced[""]
+    assert (learnt.reused, learnt.metadata["why"].split(" changed")[0]) == (False, own.spec.labels)
