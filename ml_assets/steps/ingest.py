@@ -7,7 +7,7 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.records import Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, configuration, findings
 from ml_assets.steps.arrow import among
-from ml_assets.steps.deliver import Stored, content_digest, deliveries, store
+from ml_assets.steps.deliver import Stored, content_digest, deliveries, polled, store
 from ml_assets.steps.judge import Judgement, judge
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import trend_metadata
@@ -34,7 +34,9 @@ def ingest(spec: TableSpec, run: Run) -> Mapping[str, StepResult]:
 def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     """Validate the current deliveries of the partitions whose files or contract changed, and replace their rows."""
     files = [file for file in deliveries(spec, run.lake, run.partitions) if file.current]
-    inputs = inputs_of(spec, run.lake, files, run.partitions)
+    held = {file.partition_key for file in files}
+    wanted = [p for p in run.partitions if p in held or not polled(spec.source)]
+    inputs = inputs_of(spec, run.lake, files, wanted)
     contract = contracts.load(spec.contract, keys=spec.keys)
     memo, refusals = memos(spec, run.lake, contract)
     produced, due = memo.survey(inputs)
@@ -43,7 +45,7 @@ def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
     judgement = judge(spec, run, contract, due, [file for file in files if file.partition_key in due])
     good = [p for p in due if judgement.accepts(p)]
     produced |= _replace(judgement, run.lake, memo, inputs, good)
-    for partition in {file.partition_key for file in files} & set(due) - set(good):
+    for partition in held & set(due) - set(good):
         refusals.write(partition, inputs[partition], "refused", {})
     return StepResult(produced, findings.of(judgement))
 
