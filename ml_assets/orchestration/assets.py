@@ -84,8 +84,8 @@ def build(
     @dg.multi_asset(
         name=name,
         specs=[node.spec(owner, partitions_def, version) for node in nodes],
-        # For the asset as a whole, each evaluation naming its partitions: after a run over a range, Dagster (1.13) would
-        # show a check that has partitions as skipped in all of them.
+        # Of the whole asset, each evaluation naming its partitions: after a run over a range, Dagster (1.13) would show
+        # a check that has partitions as skipped in all of them.
         check_specs=[
             dg.AssetCheckSpec(check.name, asset=node.key, description=check.description, blocking=check.blocking)
             for node in nodes
