@@ -9,6 +9,8 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.8
 INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
+# A breaking change of a contract fails `make check`; one that is meant passes with CONTRACTS_AGAINST=HEAD.
+CONTRACTS_AGAINST ?= HEAD~1
 # Tools find the environment as if it were activated; `dg` insists on it.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -27,13 +29,16 @@ dev: $(INSTALLED) ## Run the Dagster UI and daemon with all sensors on, until Ct
 test: $(INSTALLED) $(BROWSER) ## Run all tests
 	python -m pytest -p ml_assets_tests.no_skips -n 2 --dist worksteal
 
-check: $(INSTALLED) ## Check style, types, import contracts and definitions
+check: $(INSTALLED) ## Check style, types, import contracts, definitions and contracts of tables
 	ruff check
 	ruff format --check
 	pyright
 	lint-imports
 	dg check defs
 	dagster definitions validate -w workspace.yaml
+	@if git rev-parse --quiet --verify $(CONTRACTS_AGAINST)^{commit} >/dev/null 2>&1; then \
+		ml-assets contract check --against $(CONTRACTS_AGAINST); \
+	else echo "contracts not compared: there is no commit $(CONTRACTS_AGAINST) here"; fi
 
 bench: $(INSTALLED) ## Run the benchmarks
 	python -W ignore -m benchmarks
