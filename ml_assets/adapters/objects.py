@@ -42,7 +42,7 @@ class Objects:
         """Read the bytes of an object."""
         filesystem, place = self._object(path)
         try:
-            with filesystem.open_input_stream(place) as stream:
+            with filesystem.open_input_stream(place, compression=None) as stream:  # not by the name, .csv.gz
                 return stream.read()
         except FileNotFoundError as error:
             raise TableNotFoundError(
@@ -90,7 +90,7 @@ def _write_atomically(filesystem: "fs.FileSystem", place: str, content: bytes) -
     local = filesystem.type_name == "local"
     filesystem.create_dir(place.rpartition("/")[0], recursive=True)
     target = f"{place}.{uuid4().hex}{_UNFINISHED}" if local else place
-    with filesystem.open_output_stream(target) as stream:
+    with filesystem.open_output_stream(target, compression=None) as stream:
         stream.write(content)
     if local:
         filesystem.move(target, place)

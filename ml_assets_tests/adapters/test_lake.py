@@ -349,6 +349,12 @@ def test_an_object_is_kept_for_good(lake):
         lake.put_object("raw/flights/abc.parquet", b"others")
 
 
+@pytest.mark.parametrize("suffix", [".csv.gz", ".json.zst", ".csv.bz2"])
+def test_the_bytes_of_an_object_are_left_alone_whatever_its_name_says(lake, suffix):
+    place = Path(lake.put_object(f"raw/orders/abc{suffix}", b"bytes"))
+    assert place.read_bytes() == lake.get_object(f"raw/orders/abc{suffix}") == b"bytes"
+
+
 def test_an_object_that_is_not_there_is_not_found(lake):
     assert not lake.has_object("raw/x")
     with pytest.raises(TableNotFoundError, match="raw/x"):

@@ -51,6 +51,9 @@ def test_objects_are_kept_for_good_on_s3(options):
     assert (lake.has_object("raw/a.parquet"), lake.has_object("raw/b.parquet")) == (True, False)
     with pytest.raises(LakeConflictError):
         lake.put_object("raw/a.parquet", b"others")
+    lake.put_object("raw/a.csv.gz", b"neither packed nor unpacked by its name")
+    with lake._object("raw/a.csv.gz")[0].open_input_file("assets/lake/objects/raw/a.csv.gz") as file:
+        assert file.read() == lake.get_object("raw/a.csv.gz") == b"neither packed nor unpacked by its name"
 
 
 def test_objects_are_removed_by_the_begin_of_their_path_on_s3(options):
