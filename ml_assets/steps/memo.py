@@ -101,10 +101,11 @@ class Memo:
         self.name = name
         self._lake, self._code = lake, str(version)
         self._config = {} if config is None else flat(config)
+        self._basis = [self._code, digest(self._config)]
 
     def fingerprint(self, inputs: Mapping[str, str]) -> str:
         """The fingerprint of a partition that would be computed from these inputs now."""
-        return digest([self._code, self._config, dict(inputs)])
+        return digest([*self._basis, dict(inputs)])
 
     def known(self, partition: str, inputs: Mapping[str, str]) -> Entry | None:
         """The entry of a partition, when it was computed from exactly these inputs."""

@@ -10,6 +10,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,7 @@ def _top(name: str) -> importlib.machinery.ModuleSpec | None:
         return importlib.machinery.PathFinder.find_spec(name, sys.path)
 
 
+@lru_cache(maxsize=64)
 def _parsed(name: str, file: Path, source: str | bytes) -> _Module:
     try:
         tree = ast.parse(source, filename=str(file))
