@@ -1,7 +1,7 @@
 """`ml-assets explain`: why an asset stands or would run, in the words that its step would use."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,19 +42,20 @@ def explain(
 
     [dim]ml-assets explain features/carrier_delays 2013-01-05[/dim]
     """
-    from ml_assets.steps.explain import one, upstream_due, verdicts
+    from ml_assets.steps.explain import downstream, one, upstream_due, verdicts
     from ml_assets.steps.run import Run
 
-    every = assets()
-    found, declared = _named(asset, every)
+    declared = assets()
+    found, component = _named(asset, declared)
+    every = {name: each for name, (each, _) in declared.items()}
     run = Run(Settings.from_environment())
     known = {partition: one(found, run, partition)} if partition is not None else verdicts(found, run)
     said = {
         "asset": found.name,
-        "declared": _place(declared),
+        "declared": _place(component),
         "partitions": {key: _facts(verdict) for key, verdict in known.items()},
-        "upstream": upstream_due(found, run),
-        "downstream": [each.name for each in _downstream(found, [one for one, _ in every.values()])],
+        "upstream": upstream_due(found, run, every),
+        "downstream": downstream(found, every),
     }
     typer.echo(json.dumps(said, indent=1) if form is Form.JSON else _text(said, known, partition))
 
@@ -91,19 +92,6 @@ def _named(name: str, known: "Mapping[str, tuple[Asset, Declared]]") -> "tuple[A
 def _place(declared: "Declared") -> str:
     position = declared.error("", "name")
     return f"{position.file}:{position.line}" if position.file else "unknown"
-
-
-def _downstream(asset: "Asset", every: "Sequence[Asset]") -> "list[Asset]":
-    """All that is made from it, directly or not, in the order of the graph."""
-    from ml_assets.records import LAYERS
-
-    reached = {asset.name}
-    while True:
-        more = {each.name for each in every if reached & {up.name for up in each.upstream()}} - reached
-        if not more:
-            found = [each for each in every if each.name in reached - {asset.name}]
-            return sorted(found, key=lambda each: (LAYERS.index(each.layer), each.name))
-        reached |= more
 
 
 def _facts(verdict: "Verdict") -> dict[str, Any]:
@@ -144,12 +132,12 @@ def _single(verdict: "Verdict") -> list[str]:
 def _summary(known: "Mapping[str, Verdict]") -> list[str]:
     from ml_assets.steps.explain import Decision
 
+    by_decision = {decision: [p for p, v in known.items() if v.decision is decision] for decision in Decision}
     lines = []
-    for decision in Decision:
-        of_it = [key for key, verdict in known.items() if verdict.decision is decision]
+    for decision, of_it in by_decision.items():
         if of_it:
-            first = known[of_it[0]].sentence()
-            lines.append(f"  {len(of_it):>5} {decision.value:<9} {of_it[0]}: {first}")
+            word = "stand" if decision is Decision.STANDS else decision.value
+            lines.append(f"  {len(of_it):>5} {word:<9}  first {of_it[0] or 'all'}: {known[of_it[0]].sentence()}")
     return lines or ["  Nothing that it is made from has been delivered yet."]
 
 

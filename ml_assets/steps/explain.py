@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ml_assets.errors import DeclarationError, MlAssetsError, RegistryError, shorten
+from ml_assets.records import LAYERS
 from ml_assets.steps import endpoint, evaluation, ingest, model, pending, release
 from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.run import Run
@@ -67,22 +68,28 @@ def verdicts(asset: Asset, run: Run) -> dict[str, Verdict]:
 def one(asset: Asset, run: Run, partition: str) -> Verdict:
     """The decision on one partition; one that nothing is known of waits for what it is made from."""
     found = verdicts(asset, run)
-    upstream = shorten(each.name for each in asset.upstream()) or "its source"
+    upstream = shorten(asset.upstream()) or "its source"
     nothing = Verdict(Decision.WAITS, (f"{upstream} has nothing for {partition or 'it'} yet",))
     return found.get(partition) or next((v for v in found.values() if v.decision is Decision.WAITS), nothing)
 
 
-def upstream_due(asset: Asset, run: Run) -> dict[str, list[str]]:
+def upstream_due(asset: Asset, run: Run, every: Mapping[str, Asset]) -> dict[str, list[str]]:
     """What would run before it: assets that it is made from, directly or not, with the partitions that they miss."""
-    ancestors = {each.name: each for each in _ancestors(asset)}
-    due = {name: [p for p, verdict in verdicts(each, run).items() if verdict.runs] for name, each in ancestors.items()}
+    ancestors = dict.fromkeys(_ancestors(asset, every))
+    due = {name: [p for p, verdict in verdicts(every[name], run).items() if verdict.runs] for name in ancestors}
     return {name: partitions for name, partitions in due.items() if partitions}
 
 
-def _ancestors(asset: Asset) -> Iterator[Asset]:
-    for each in asset.upstream():
-        yield from _ancestors(each)
-        yield each
+def downstream(asset: Asset, every: Mapping[str, Asset]) -> list[str]:
+    """The names of all that is made from it, directly or not, in the order of the graph."""
+    found = [each for each in every.values() if asset.name in set(_ancestors(each, every))]
+    return [each.name for each in sorted(found, key=lambda each: (LAYERS.index(each.layer), each.name))]
+
+
+def _ancestors(asset: Asset, every: Mapping[str, Asset]) -> Iterator[str]:
+    for name in asset.upstream():
+        yield from _ancestors(every[name], every)
+        yield name
 
 
 def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:

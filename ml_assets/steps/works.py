@@ -16,16 +16,18 @@ from ml_assets.steps import (
     training_set,
     watching,
 )
+from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Work
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
 from ml_assets.tables import contract as contracts
+from ml_assets.tables.expectations import References
 
 
 def of_table(spec: TableSpec, run: Run) -> Work:
     """By the stored deliveries of each partition, and the contract."""
     made, _ = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
-    stored = _days(run.lake, spec.raw) if spec.daily else [""]
+    stored = [day for day in _days(run.lake, spec.raw) if holds(spec, day)] if spec.daily else [""]
     kept = ingest.deliveries(spec, run.lake, stored)
     return Work(made, ingest.inputs_of(spec, run.lake, kept, sorted({file.partition_key for file in kept})))
 
@@ -94,33 +96,37 @@ class Asset:
         """The asset's name, `layer/name`."""
         return f"{self.layer}/{self.spec.view.name if self.layer == 'features' else self.spec.name}"
 
-    def upstream(self) -> "list[Asset]":
-        """What it is made from, directly."""
-        return [Asset(layer, spec) for layer, spec in _UPSTREAM[self.layer](self.spec)]
+    def upstream(self) -> list[str]:
+        """The names of what it is made from, directly."""
+        return list(dict.fromkeys(_UPSTREAM[self.layer](self.spec)))
 
 
-def _of_model(spec: ModelSpec) -> list[tuple[str, Any]]:
-    return [("labels", spec), ("tables", spec.spine), *(("features", view) for view in spec.views)]
+def _of_table(spec: TableSpec) -> list[str]:
+    return [spec.raw, *(f"tables/{each.table}" for each in spec.expectations if isinstance(each, References))]
 
 
-def _of_predictions(spec: EndpointSpec) -> list[tuple[str, Any]]:
-    return [("endpoints", spec), ("tables", spec.model.spine), *(("features", view) for view in spec.model.views)]
+def _of_training_set(spec: ModelSpec) -> list[str]:
+    return [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
 
 
-_UPSTREAM: Mapping[str, Callable[[Any], list[tuple[str, Any]]]] = MappingProxyType(
+def _of_predictions(spec: EndpointSpec) -> list[str]:
+    return [spec.endpoint, spec.model.spine.table, *(view.name for view in spec.model.views)]
+
+
+_UPSTREAM: Mapping[str, Callable[[Any], list[str]]] = MappingProxyType(
     {
         "raw": lambda _: [],
-        "tables": lambda spec: [("raw", spec)],
-        "features": lambda spec: [("tables", table) for table in spec.tables],
-        "labels": lambda spec: [("tables", spec.spine), ("tables", spec.label_table)],
-        "training_sets": _of_model,
-        "models": lambda spec: [("training_sets", spec)],
-        "evaluations": lambda spec: [("models", spec), ("training_sets", spec)],
-        "releases": lambda spec: [("evaluations", spec)],
-        "endpoints": lambda spec: [("releases", spec.model)],
+        "tables": _of_table,
+        "features": lambda spec: [table.table for table in spec.tables],
+        "labels": lambda spec: [spec.spine.table, spec.label_table.table],
+        "training_sets": _of_training_set,
+        "models": lambda spec: [spec.training_set],
+        "evaluations": lambda spec: [spec.model, spec.training_set],
+        "releases": lambda spec: [spec.evaluation],
+        "endpoints": lambda spec: [spec.model.release],
         "predictions": _of_predictions,
-        "outcomes": lambda spec: [("predictions", spec), ("labels", spec.model)],
-        "drift": lambda spec: [("predictions", spec)],
-        "performance": lambda spec: [("outcomes", spec)],
+        "outcomes": lambda spec: [spec.predictions, spec.model.labels],
+        "drift": lambda spec: [spec.predictions],
+        "performance": lambda spec: [spec.outcomes],
     }
 )

@@ -37,6 +37,18 @@ class Small:
         made = {name: {p for p, made in r.produced.items() if not made.reused} for name, r in results.items()}
         return {name: partitions for name, partitions in made.items() if partitions and not name.startswith("raw/")}
 
+    def store(self, table: str, *wanted: str) -> None:
+        """Only the bytes of a table, not yet judged."""
+        self._ingest(table, f"raw/{table}", wanted)
+
+    def judge(self, table: str, *wanted: str) -> None:
+        """Only the rows of what is stored."""
+        self._ingest(table, f"tables/{table}", wanted)
+
+    def _ingest(self, table: str, output: str, wanted) -> None:
+        spec = self.tables[table]
+        ingest.ingest(spec, replace(self.step(spec.daily), partitions=wanted or DAYS, outputs=frozenset({output})))
+
     def step(self, daily: bool):
         return self.project.step(FIRST, LAST) if daily else self.project.step()
 
