@@ -44,26 +44,39 @@ class Stored:
 
 
 def store(spec: TableSpec, run: Run) -> StepResult:
+    """Keep what the source has of the partitions, and say what is kept of each."""
+    return said(spec, run, keep(spec, run))
+
+
+def keep(spec: TableSpec, run: Run) -> list[Stored]:
     """Keep what the source has of the partitions, under its hash, and list it with its arrival time.
 
     The list is written only as long as nobody else wrote it since it was read; otherwise the source is asked again,
-    from the positions that the other run has left. A day on which the source has nothing is an error for files,
-    which somebody meant to deliver; elsewhere nothing is made of it.
+    from the positions that the other run has left.
     """
     for _ in range(_ATTEMPTS):
         try:
-            found = _store(spec, run)
-            break
+            return _store(spec, run)
         except LakeConflictError:
             run.log(f"{spec.raw}: another run delivered at the same time; asking the source again.")
-    else:
-        raise LakeConflictError(f"{spec.raw}: other runs delivered {_ATTEMPTS} times meanwhile. Run the step again.")
-    partitions = [p for p in run.partitions if any(file.partition_key == p for file in found)]
+    raise LakeConflictError(f"{spec.raw}: other runs delivered {_ATTEMPTS} times meanwhile. Run the step again.")
+
+
+def said(spec: TableSpec, run: Run, found: Sequence[Stored]) -> StepResult:
+    """What is kept of each partition.
+
+    A day on which the source has nothing is an error for files, which somebody meant to deliver; elsewhere nothing is
+    made of it.
+    """
+    of_partition: dict[str, list[Stored]] = {}
+    for file in found:
+        of_partition.setdefault(file.partition_key, []).append(file)
+    partitions = [p for p in run.partitions if p in of_partition]
     if not partitions and (isinstance(spec.source, Files) or not spec.daily):
         raise DeliveryError(_nothing(spec, run))
     if polled(spec.source):
         _note_empty(run.lake, spec, sorted(set(run.partitions) - set(partitions)))
-    produced = {p: _delivered([file for file in found if file.partition_key == p and file.current]) for p in partitions}
+    produced = {p: _delivered([file for file in of_partition[p] if file.current]) for p in partitions}
     return StepResult(produced, (_kept(run.lake, found),))
 
 

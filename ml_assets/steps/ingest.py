@@ -7,7 +7,7 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.records import Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, configuration, findings
 from ml_assets.steps.arrow import among
-from ml_assets.steps.deliver import Stored, content_digest, deliveries, polled, store
+from ml_assets.steps.deliver import Stored, content_digest, deliveries, keep, polled, said
 from ml_assets.steps.judge import Judgement, judge
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import trend_metadata
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 def ingest(spec: TableSpec, run: Run) -> Mapping[str, StepResult]:
     """Store new deliveries and validate what changed; a refused partition keeps what it held before."""
-    results = {}
+    results, kept = {}, None
     if run.wants(spec.raw):
-        results[spec.raw] = store(spec, run)
+        kept = keep(spec, run)
+        results[spec.raw] = said(spec, run, kept)
     if run.wants(spec.table):
-        results[spec.table] = validate_deliveries(spec, run)
+        listed = deliveries(spec, run.lake, run.partitions) if kept is None else kept
+        results[spec.table] = _validate(spec, run, [file for file in listed if file.current])
     return results
 
 
-def validate_deliveries(spec: TableSpec, run: Run) -> StepResult:
-    """Validate the current deliveries of the partitions whose files or contract changed, and replace their rows."""
-    files = [file for file in deliveries(spec, run.lake, run.partitions) if file.current]
+def _validate(spec: TableSpec, run: Run, files: Sequence[Stored]) -> StepResult:
+    """Validate the deliveries of the partitions whose files or contract changed, and replace their rows."""
     held = {file.partition_key for file in files}
     wanted = [p for p in run.partitions if p in held or not polled(spec.source)]
     inputs = inputs_of(spec, run.lake, files, wanted)

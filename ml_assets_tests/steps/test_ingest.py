@@ -8,7 +8,7 @@ import pytest
 
 from ml_assets.errors import DeliveryError
 from ml_assets.records import StepResult
-from ml_assets.steps import catalogue, ingest
+from ml_assets.steps import catalogue, deliver, ingest
 from ml_assets_tests.project import CONTRACTS, Project, days, flights, parquet
 
 FIRST, SECOND, THIRD = days("2013-01-01", "2013-01-03")
@@ -272,7 +272,7 @@ def test_a_stored_file_that_was_altered_is_found(project):
     take_in(project, FIRST)
     stored = ingest.deliveries(project.table("flights"), project.lake, [FIRST])[0]
     project.lake.replace_object(stored.object, b"altered")
-    result = ingest.store(project.table("flights"), project.step(FIRST))
+    result = deliver.store(project.table("flights"), project.step(FIRST))
     assert verdicts(result) == {catalogue.KEPT.name: False}
     assert f"{FIRST}.parquet" in said(result, catalogue.KEPT.name)
 
@@ -282,7 +282,8 @@ def test_a_run_that_judges_nothing_says_so(project):
     take_in(project, FIRST)
     findings = take_in(project, FIRST).findings
     assert {finding.sentence.split(":")[0] for finding in findings} == {"Nothing was computed"}
-    assert {finding.check for finding in findings} == {check.name for check in catalogue.of_table(project.table("flights"))}
+    declared = catalogue.of_table(project.table("flights"))
+    assert {finding.check for finding in findings} == {check.name for check in declared}
 
 
 def test_only_the_wanted_output_is_made(project):
