@@ -123,3 +123,15 @@ def test_the_graph(snapshot):
         }
         for node in nodes()
     }
+
+
+def test_the_contract_is_the_documentation_of_the_columns():
+    table = graph().resolve_asset_graph().get(dg.AssetKey(["tables", "weather"]))
+    columns = {column.name: column for column in table.metadata["dagster/column_schema"].schema.columns}
+    assert columns["origin"].constraints.other == ["in (EWR, JFK, LGA)"]
+    assert not columns["origin"].constraints.nullable
+    wind = columns["wind_speed_mph"]
+    assert (wind.description, wind.constraints.other) == (
+        "One row of 2013 says 1,048.",
+        ["is finite", ">= 0", "<= 200"],
+    )

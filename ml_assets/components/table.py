@@ -20,7 +20,7 @@ from ml_assets.steps.specs import TableSpec
 from ml_assets.tables.contract import outline
 from ml_assets.tables.expectations import References
 from ml_assets.tables.format import Evolution, SchemaPolicy
-from ml_assets.tables.schema import Column
+from ml_assets.tables.schema import Column, Promise
 
 
 class Partitions(Schema):
@@ -206,6 +206,7 @@ class Table(Declared):
             deps=[raw.key, *(dg.AssetKey(["tables", each]) for each in referred)],
             checks=catalogue.of_table(spec),
             columns=self.columns(),
+            rules=_by_column(spec.promises()),
             freshness=policy,
         )
         return [raw, table]
@@ -241,3 +242,14 @@ class Table(Declared):
         for column, path in named:
             if column not in [*known, "known_at"]:
                 raise self.error(f"the contract has no column '{column}'. It has: {shorten(known, 20)}.", *path)
+
+
+def _by_column(promises: Sequence[Promise]) -> dict[str, list[str]]:
+    """What the rules say of each column, without what the column's own line says already."""
+    found: dict[str, list[str]] = {}
+    for promise in promises:
+        if promise.column and not promise.check.endswith("__is_not_null"):
+            found.setdefault(promise.column, []).append(
+                promise.sentence.removeprefix(f"In every row {promise.column} ").rstrip(".")
+            )
+    return found

@@ -40,6 +40,7 @@ class Node:
     deps: Sequence[dg.AssetDep | dg.AssetKey] = ()
     checks: Sequence[Check] = ()
     columns: Iterable[Any] = ()
+    rules: Mapping[str, Sequence[str]] = field(default_factory=dict)  # in words, by column
     freshness: dg.FreshnessPolicy | None = None
     automation: dg.AutomationCondition | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Node:
             self.key,
             deps=self.deps,
             description=self.description,
-            metadata={"dagster/column_schema": table_schema(self.columns)} if self.columns else None,
+            metadata={"dagster/column_schema": table_schema(self.columns, self.rules)} if self.columns else None,
             skippable=True,  # what was refused leaves no materialization
             group_name=owner.use_case,
             code_version=str(version),

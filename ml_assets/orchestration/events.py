@@ -1,8 +1,9 @@
 """From what a step did to what Dagster records: materializations, check results, failures with advice."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -78,14 +79,16 @@ def as_metadata(produced: Produced) -> dict[str, Any]:
     return {**shown, "reused": dg.MetadataValue.bool(produced.reused)}
 
 
-def table_schema(columns: Iterable[Any]) -> Any:
-    """Names, types, nullability and documentation of columns, as the UI's column view."""
+def table_schema(columns: Iterable[Any], rules: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Any:
+    """Names, types, nullability, rules and documentation of columns, as the UI's column view."""
     shown = [
         dg.TableColumn(
             column.name,
             column.type,
             getattr(column, "description", None) or None,
-            dg.TableColumnConstraints(nullable=getattr(column, "nullable", True)),
+            dg.TableColumnConstraints(
+                nullable=getattr(column, "nullable", True), other=list(rules.get(column.name, ()))
+            ),
         )
         for column in columns
     ]

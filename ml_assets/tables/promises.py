@@ -15,11 +15,13 @@ _Named = tuple[str, tuple[str, ...]]
 def of_rules(source: Outline, keys: Sequence[str]) -> tuple[Promise, ...]:
     """A promise for each rule of the model itself, named as `rules.compile_rules` names them."""
     stated = {named: sentence for item in source.declared for named, sentence in _of_column(item)}
+    columns = {named: item.column.name for item in source.declared for named, _ in _of_column(item)}
     stated |= {row_rule(name): f"In every row: {name} ({' '.join(sql.split())})." for name, sql in source.rules}
-    for columns in source.unique_sets():
-        if set(columns) != set(keys):
-            stated[unique_rule(columns)] = f"No two rows of a partition have the same {' and '.join(columns)}."
-    return tuple(Promise(check, said) for check, said in zip(check_names(list(stated)), stated.values(), strict=True))
+    for unique in source.unique_sets():
+        if set(unique) != set(keys):
+            stated[unique_rule(unique)] = f"No two rows of a partition have the same {' and '.join(unique)}."
+    named = zip(check_names(list(stated)), stated.items(), strict=True)
+    return tuple(Promise(check, said, columns.get(rule)) for check, (rule, said) in named)
 
 
 def of_table(

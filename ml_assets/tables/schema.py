@@ -38,10 +38,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Promise:
-    """A rule as the source text states it: the name of its asset check, and what it says to people."""
+    """A rule as the source text states it: the name of its asset check, what it says to people, of which column."""
 
     check: str
     sentence: str
+    column: str | None = None
 
 
 @dataclass(frozen=True)
