@@ -20,15 +20,15 @@ def test_every_rule_is_promised_with_a_name_and_a_sentence(declare):
         declare(FLIGHTS, "Flights"), keys=["flight_id"], partition_column="arrived_at", has_known_at=True
     )
     assert found == (
-        Promise("flight_id__is_not_null", "In every row flight_id is not null."),
-        Promise("carrier__is_not_null", "In every row carrier is not null."),
-        Promise("carrier__is_one_of", "In every row carrier in (B6, UA)."),
-        Promise("arrived_at__is_not_null", "In every row arrived_at is not null."),
-        Promise("delay__is_finite", "In every row delay is finite."),
-        Promise("delay__in_range", "In every row delay in [-120, 2000]."),
-        Promise("seats__is_not_null", "In every row seats is not null."),
-        Promise("seats__is_above", "In every row seats > 0."),
-        Promise("cancelled__is_not_null", "In every row cancelled is not null."),
+        Promise("flight_id__is_not_null", "In every row flight_id is not null.", "flight_id"),
+        Promise("carrier__is_not_null", "In every row carrier is not null.", "carrier"),
+        Promise("carrier__is_one_of", "In every row carrier in (B6, UA).", "carrier"),
+        Promise("arrived_at__is_not_null", "In every row arrived_at is not null.", "arrived_at"),
+        Promise("delay__is_finite", "In every row delay is finite.", "delay"),
+        Promise("delay__in_range", "In every row delay in [-120, 2000].", "delay"),
+        Promise("seats__is_not_null", "In every row seats is not null.", "seats"),
+        Promise("seats__is_above", "In every row seats > 0.", "seats"),
+        Promise("cancelled__is_not_null", "In every row cancelled is not null.", "cancelled"),
         Promise("arrives_after_departure", "In every row: arrives after departure (arrived_at >= departed_at)."),
         Promise("known_at__is_not_null", "For every row it is known when it could first be used."),
         Promise("arrived_at__in_partition", "In every row arrived_at lies in the UTC day of the partition."),
@@ -83,7 +83,7 @@ def test_promises_are_inherited_as_the_rules_are(declare):
 def test_a_value_that_is_no_literal_is_shown_as_it_is_written(one_column):
     reference = one_column("date", "le=date(2013, 1, 5)")
     promised = contract.promises(reference, keys=(), partition_column=None, has_known_at=False)
-    assert promised[1] == Promise("x__is_at_most", "In every row x is at most date(2013, 1, 5).")
+    assert promised[1] == Promise("x__is_at_most", "In every row x is at most date(2013, 1, 5).", "x")
 
 
 @pytest.mark.parametrize(
