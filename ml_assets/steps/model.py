@@ -86,10 +86,10 @@ def _learnt(spec: ModelSpec, rows: "pa.Table", names: Sequence[str]) -> "pa.Tabl
     """The inputs of training rows: features as they are stored, since a column of nulls alone has no type by itself."""
     stored = [name for view in spec.views for name in view.view.qualified_features()]
     columns, _ = training_set.columns_of(spec, rows)
-    made = as_table({name: columns[name] for name in names if name not in stored})
-    for name in stored:
-        made = made.append_column(name, rows[name])
-    return made
+    known = rows.select(stored)
+    for name in names:
+        known = known if name in stored else known.append_column(name, as_table({name: columns[name]})[name])
+    return known
 
 
 def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
