@@ -81,6 +81,7 @@ def great_expectations(source: str) -> Callable[[], object]:
     from great_expectations import expectations as e  # pyright: ignore[reportMissingImports]
 
     context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
     batches = context.data_sources.add_pandas("p").add_dataframe_asset("a").add_batch_definition_whole_dataframe("b")
     suite = context.suites.add(gx.ExpectationSuite(name="orders"))
     filled = [name for name in COLUMNS if name not in ("discount", "weight")]

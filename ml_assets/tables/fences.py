@@ -50,12 +50,21 @@ def _fences(outliers: Outliers, partition: str, values: "np.ndarray") -> Fences:
 
     if not len(values):
         return Fences(outliers, partition, 0, 0, None, None, None, None)
-    q1, q3 = np.quantile(values, [0.25, 0.75]).tolist()
+    q1, q3 = _quartiles(np.sort(values))
     if q1 == q3:
         return Fences(outliers, partition, len(values), 0, q1, q3, None, None)
     low, high = q1 - outliers.factor * (q3 - q1), q3 + outliers.factor * (q3 - q1)
     beyond = int(np.count_nonzero((values < low) | (values > high)))
     return Fences(outliers, partition, len(values), beyond, q1, q3, low, high)
+
+
+def _quartiles(ordered: "np.ndarray") -> tuple[float, float]:
+    """As `numpy.quantile` has them, of values that are in order: to sort is faster than what it does to select."""
+    import numpy as np
+
+    places = [0.25 * (len(ordered) - 1), 0.75 * (len(ordered) - 1)]
+    q1, q3 = (np.quantile(ordered[int(at) : int(at) + 2].astype(float), at % 1).item() for at in places)
+    return q1, q3
 
 
 def within(i: int, outliers: Outliers) -> str:

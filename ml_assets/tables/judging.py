@@ -104,6 +104,7 @@ class _Plan:
         rules = asked.rules()
         self.row_rules = [rule for rule in rules if not rule.unique]
         self.unique = [rule for rule in rules if rule.unique]
+        self.only: str | None = None  # the partition, if there is just one
         self.doubled: list[str] = []
         self.duplicates: dict[str, int] = {}
 
@@ -121,6 +122,8 @@ class _Plan:
         """The good rows without duplicates by key, each with whether it keeps the rules of uniqueness."""
         flags = [f"_unique_{i}" for i, _ in enumerate(self.unique)]
         good = f"SELECT * FROM {STAGED} WHERE {_all(self.row_rules)}"
+        found = self.con.execute(f"SELECT DISTINCT partition_key FROM {STAGED} LIMIT 2").fetchall()
+        self.only = found[0][0] if len(found) == 1 else None
         contested = self._contested()
         alone = f"SELECT *{''.join(f', true AS {flag}' for flag in flags)} FROM ({good})"
         if not contested:
@@ -180,12 +183,15 @@ class _Plan:
                 columns[at] = fences.clipped(i, outliers, self.asked.columns[at].type)
         if self.asked.contract.column("known_at") is None:
             columns.append("_known_at AS known_at")
-        if self.asked.partitioned:
+        if self.asked.partitioned and self.only is None:
             columns.append("partition_key")
         place = self.keys or ["_file", "_row"]  # a short order: to sort by these too would cost half as much again
-        order = ", ".join(f"rows.{name}" for name in ["partition_key", *place])
+        order = ", ".join(f"rows.{name}" for name in ([] if self.only else ["partition_key"]) + place)
         good = _all(self._comparing())
-        return f"SELECT {', '.join(columns)} FROM ({self._fenced(kept)}) AS rows WHERE {good} ORDER BY {order}"
+        rows = f"SELECT {', '.join(columns)} FROM ({self._fenced(kept)}) AS rows WHERE {good} ORDER BY {order}"
+        if not (self.asked.partitioned and self.only):
+            return rows
+        return f"SELECT *, {engine.literal(self.only)} AS partition_key FROM ({rows})"  # not to sort it along
 
     def quarantine(self, kept: str, refused: str | None, erected: Sequence[Fences]) -> str:
         """Broken rows, kept rows that compare badly with the others, and those that were refused before."""
