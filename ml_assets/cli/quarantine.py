@@ -31,7 +31,7 @@ _Table = Annotated[str, typer.Argument(metavar="TABLE", help="flight_outcomes or
 _Rules = Annotated[list[str] | None, typer.Option("--rule", help="Rows that break this rule. Can be repeated.")]
 _Partitions = Annotated[list[str] | None, typer.Option("--partition", help="Rows of this day. Can be repeated.")]
 _File = Annotated[str | None, typer.Option(help="Rows of this delivered file.")]
-_Row = Annotated[int | None, typer.Option(min=1, help="This row of the file, the first data row is 1.")]
+_Row = Annotated[int | None, typer.Option(min=1, help="This row of the file, as `show` numbers it: file:row.")]
 _Reason = Annotated[str, typer.Option(help="Why; it is kept in the log.")]
 _Actor = Annotated[str | None, typer.Option(help="Who decides. [dim]default: $USER[/dim]")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]

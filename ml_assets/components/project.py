@@ -55,7 +55,8 @@ class Project:
             return dg.Definitions()
         levels = [level for member in group for level in member.levels(self)]
         names = sorted({member.name for member in group})
+        alerts = [alert_sensor()] if self._components[0] is component else []  # one for all use cases
         return dg.Definitions(
-            sensors=[automation_sensor(component.use_case), alert_sensor()],
+            sensors=[automation_sensor(component.use_case), *alerts],
             schedules=[reconciliation(component.use_case, levels), maintenance(component.use_case, names)],
         )

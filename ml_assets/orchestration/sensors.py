@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from ml_assets.adapters.sources.base import Look, PartitionState
+from ml_assets.adapters.sources.base import Look, PartitionState, Sql
 from ml_assets.errors import SourceUnavailableError, shorten
 from ml_assets.orchestration.resources import Platform
 from ml_assets.steps.days import holds, runs_of
@@ -31,7 +31,7 @@ def arrivals(spec: TableSpec) -> dg.SensorDefinition:
         name=f"{spec.name}_arrivals",
         target=dg.AssetSelection.assets(*keys),
         default_status=_RUNNING,
-        minimum_interval_seconds=TICK_SECONDS,
+        minimum_interval_seconds=_interval(spec),
         description=f"Requests the partitions of {spec.name} of which its source has new content.",
     )
     def tick(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
@@ -52,6 +52,11 @@ def arrivals(spec: TableSpec) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=requests(spec.name, keys, contents), cursor=cursor)
 
     return tick
+
+
+def _interval(spec: TableSpec) -> int:
+    """A database is asked as often as the table says; other sources cost nothing to look at, or tell by the time."""
+    return max(TICK_SECONDS, int(spec.source.every.total_seconds())) if isinstance(spec.source, Sql) else TICK_SECONDS
 
 
 def requests(

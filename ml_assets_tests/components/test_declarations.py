@@ -170,6 +170,19 @@ def test_a_table_and_a_view_may_share_a_name(project):
     assert keys == {"raw/flights", "tables/flights", "features/flights"}
 
 
+def test_use_cases_and_tables_with_first_days_of_their_own_load_together(project):
+    later = FLIGHTS.replace("name: flights", "name: arrivals").replace("2013-01-01", "2013-01-05")
+    project.declare(FLIGHTS, later)
+    other = project.defs_folder.parent / "other"
+    other.mkdir()
+    other.joinpath("defs.yaml").write_text(CARRIERS.replace("PACKAGE", project.package))
+    repository = project.load().get_repository_def()
+    assert repository.get_all_jobs()
+    schedules = sorted(schedule.name for schedule in repository.schedule_defs)
+    assert schedules == ["airline_maintenance", "airline_reconcile", "other_maintenance", "other_reconcile"]
+    assert [sensor.name for sensor in repository.sensor_defs].count("alerts") == 1
+
+
 def test_days_may_be_written_without_quotes(project):
     project.declare(FLIGHTS.replace('"2013-01-01"', "2013-01-01"))
     asset = project.load().resolve_assets_def(dg.AssetKey(["tables", "flights"]))

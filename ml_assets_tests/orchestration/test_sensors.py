@@ -1,13 +1,15 @@
 """The sensor of arrivals requests what is new, once, and says why it does not."""
 
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from shutil import copy2
 
 import dagster as dg
 import pytest
 
 from ml_assets import clock
+from ml_assets.adapters.sources.base import Sql
 from ml_assets.orchestration import sensors
 from ml_assets.orchestration.resources import PLATFORM
 from ml_assets_tests.project import Project, days, flights
@@ -182,3 +184,10 @@ def test_landed_folders_may_name_the_day(project):
     assert sensor.spans() == [(FIRST, FIRST)]
     project.land("part-1.parquet", flights(FIRST, hours=(22,)), table=f"flights/{FIRST}")
     assert sensor.spans() == [(FIRST, FIRST)]
+
+
+def test_a_database_is_asked_as_often_as_its_table_says(project):
+    source = Sql("sqlite:///shop.db", table="flights", every=timedelta(minutes=10))
+    asked = sensors.arrivals(replace(project.table("flights"), source=source))
+    assert asked.minimum_interval_seconds == 600
+    assert sensors.arrivals(project.table("flights")).minimum_interval_seconds == sensors.TICK_SECONDS
