@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ml_assets.adapters.lake import Lake
 from ml_assets.records import Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, configuration, findings
+from ml_assets.steps.arrival import first_known
 from ml_assets.steps.arrow import among
 from ml_assets.steps.deliver import Stored, content_digest, deliveries, keep, polled, said
 from ml_assets.steps.judge import Judgement, judge
@@ -84,7 +85,8 @@ def _replace(
     if not good:
         return {}
     _write(spec, lake, spec.profiles, judged.profiles, good)
-    commit = _write(spec, lake, spec.table, judged.validation.valid, good)
+    rows = first_known(spec, lake, judged.contract, judged.validation.valid)
+    commit = _write(spec, lake, spec.table, rows, good)
     produced = {}
     for partition in good:
         metadata = {**_numbers(judged, partition), "lake version": commit.version}
