@@ -61,7 +61,8 @@ def is_breaking(changes: Sequence[Change]) -> bool:
 
 def _added(item: Declared) -> Change:
     if item.column.nullable:
-        return Change(item.column.name, "compatible", "a new column that may be null", item.line)
+        said = "a new column that may be null; deliveries without it need `schema_drift: {columns: evolve}`"
+        return Change(item.column.name, "compatible", said, item.line)
     said = "a new column that may not be null: deliveries without it break"
     return Change(item.column.name, "breaking", said, item.line)
 
