@@ -8,6 +8,7 @@ import ast
 import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
@@ -57,13 +58,12 @@ def _reach(module: "_Module", names: set[str], package: str, reached: dict[tuple
         if (module.name, place) in reached or not (names & touched or _EVERYTHING in names | touched):
             continue
         reached[module.name, place] = ast.unparse(statement)
-        if isinstance(statement, _IMPORTS):
-            other, wanted = _imported(statement, module)
+        for each in _imports(statement):
+            other, wanted = _imported(each, module)
             if _of_project(other, package):
                 inner = _Module(f"{other}.{wanted}")  # `from package import module` takes the whole module
                 _reach(*((inner, {_EVERYTHING}) if inner.spec else (_Module(other), {wanted})), package, reached)
-        else:
-            _reach(module, _loaded(statement), package, reached)
+        _reach(module, _loaded(statement), package, reached)
 
 
 class _Module:
@@ -108,6 +108,13 @@ def _singly(statement: ast.stmt) -> list[ast.stmt]:
     if isinstance(statement, ast.ImportFrom):
         return [ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names]
     return [statement]
+
+
+def _imports(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
+    """What a statement imports, inside of functions and of `try` too, by name."""
+    for node in ast.walk(statement):
+        if isinstance(node, _IMPORTS):
+            yield from (each for each in _singly(node) if isinstance(each, _IMPORTS))
 
 
 def _touched(statement: ast.stmt) -> set[str]:

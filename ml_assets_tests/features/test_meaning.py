@@ -141,6 +141,23 @@ def test_code_that_is_reached_counts_wherever_it_stands(code, file, this, that):
     assert code.edited(file, this, that) != before
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def request_features(columns):\n    from PACKAGE.helpers import shared\n\n    return shared(columns)\n",
+        "def request_features(columns):\n    import PACKAGE.helpers\n\n    return PACKAGE.helpers.shared(columns)\n",
+        "try:\n    from PACKAGE.helpers import shared\nexcept ImportError:\n    shared = None\n\n\n"
+        "def request_features(columns):\n    return shared(columns)\n",
+    ],
+    ids=["in the function", "a module in the function", "in a try"],
+)
+def test_what_is_imported_elsewhere_than_at_the_top_counts(code, text):
+    code.write("features", text)
+    before = code.hash()
+    assert code.edited("helpers", "return values", "# every one\n    return values") == before
+    assert code.edited("helpers", "return values", "return values[:1]") != before
+
+
 def test_a_function_behind_another_name_counts(code):
     code.write("again", "from PACKAGE.features import request_features as other\nrequest_features = other\n")
     reference = f"{code.name}.again.request_features"
