@@ -20,14 +20,13 @@ from ml_assets.tables.evaluate import Evidence, evaluate
 from ml_assets.tables.expectations import Outliers, References, Shift, Verdict
 from ml_assets.tables.format import Format
 from ml_assets.tables.profile import PROFILE_SCHEMA, profile_partitions
-from ml_assets.tables.schema import Contract, Rule
+from ml_assets.tables.schema import RELEASED, Contract, Rule
 from ml_assets.tables.trend import REMEMBERED, Step, steps_out_of_line
 from ml_assets.tables.validate import Counts, Validation, rules_of, validate
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _gather(
 
 def _delivered(file: Stored, lake: Lake) -> DeliveredFile:
     """Rows that a person released from the quarantine are JSON lines, whatever the source delivers."""
-    own = Format() if file.name.startswith(quarantine.PREFIX) else None
+    own = Format() if file.name.startswith(RELEASED) else None
     content = lake.get_object(file.object)
     return DeliveredFile(file.name, content, file.partition_key or None, file.arrived_at, own)
 

@@ -19,13 +19,14 @@ from ml_assets.steps.arrow import among
 from ml_assets.steps.specs import TableSpec
 from ml_assets.tables import contract as contracts
 from ml_assets.tables import corrections
+from ml_assets.tables.schema import RELEASED
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-PREFIX = "released-"
 _ATTEMPTS = 5
+_SAME_ROW = "c.partition_key = g.partition_key AND c.file = g._file AND c.row = g._row"
 _DECISION = {
     "partition_key": "VARCHAR",
     "file": "VARCHAR",
@@ -135,7 +136,7 @@ def release(
         rows = corrections.Rows(contract, known_at, spec.partition_column, _standing(con, lake, spec, contract))
         judged = corrections.judge(con, "_chosen", rows, corrected)
         con.register("_good", judged.good)
-        kept = con.sql("FROM _chosen SEMI JOIN _good USING (partition_key, file, row)").to_arrow_table()
+        kept = con.sql(f"FROM _chosen c SEMI JOIN _good g ON {_SAME_ROW}").to_arrow_table()
         contents = corrections.lines(con, judged.good, contract)
     names = {} if dry_run or not contents else _deliver(spec, lake, contents)
     if names:
@@ -245,14 +246,14 @@ def _deliver(spec: TableSpec, lake: Lake, contents: Mapping[str, bytes]) -> dict
 def _released(stored: Sequence[Mapping[str, Any]], content: bytes) -> Mapping[str, Any] | None:
     """The delivery of these bytes by an earlier release, one that was killed before it wrote its decisions."""
     sha256 = hashlib.sha256(content).hexdigest()
-    return next((each for each in stored if each["sha256"] == sha256 and each["name"].startswith(PREFIX)), None)
+    return next((each for each in stored if each["sha256"] == sha256 and each["name"].startswith(RELEASED)), None)
 
 
 def _line(spec: TableSpec, stored: Sequence[Mapping[str, Any]], content: bytes) -> dict[str, Any]:
     """A line of raw; it arrives after all others, since the newest delivery wins by key."""
     sha256, now = hashlib.sha256(content).hexdigest(), clock.now()
     return {
-        "name": f"{PREFIX}{now:%Y%m%dT%H%M%SZ}-{sha256[:8]}.jsonl",
+        "name": f"{RELEASED}{now:%Y%m%dT%H%M%SZ}-{sha256[:8]}.jsonl",
         "sha256": sha256,
         "size_bytes": len(content),
         "object": f"{spec.raw}/{sha256[:2]}/{sha256}.jsonl",

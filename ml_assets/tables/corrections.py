@@ -29,7 +29,7 @@ _LOOKS = {"BIGINT": r"\s*[+-]?\d+\s*", "TIMESTAMPTZ": _ZONED, "DATE": r"\d{4}-\d
 
 @dataclass(frozen=True)
 class Judged:
-    """`good`: partition_key, file and row of the refused row, then the contract's columns; `breaking` by rule."""
+    """`good`: partition_key, _file and _row of the refused row, then the contract's columns; `breaking` by rule."""
 
     good: "pa.Table"
     breaking: Mapping[str, int]
@@ -60,8 +60,8 @@ def judge(con: duckdb.DuckDBPyConnection, chosen: str, rows: Rows, corrections: 
     for rules in [*broken["rules"].to_pylist(), *_untyped_by_row(con)]:
         breaking.update(rules)
     good = con.sql(f"""
-        SELECT partition_key, file, row, {_columns(rows.contract)} FROM _typed
-        WHERE untyped = [] AND number NOT IN (SELECT row FROM _broken) ORDER BY partition_key, file, row""")
+        SELECT partition_key, _file, _row, {_columns(rows.contract)} FROM _typed
+        WHERE _untyped = [] AND _number NOT IN (SELECT row FROM _broken) ORDER BY partition_key, _file, _row""")
     return Judged(good.to_arrow_table(), dict(breaking), _replacing(con, rows))
 
 
@@ -70,7 +70,8 @@ def lines(con: duckdb.DuckDBPyConnection, good: "pa.Table", contract: Contract) 
     con.register("_to_deliver", good)
     values = ", ".join(f"{engine.literal(c.name)}, {_json_value(c)}" for c in contract.columns)
     found = con.sql(f"""
-        SELECT partition_key, string_agg(CAST(json_object({values}) AS VARCHAR), chr(10) ORDER BY file, row) || chr(10)
+        SELECT partition_key,
+            string_agg(CAST(json_object({values}) AS VARCHAR), chr(10) ORDER BY _file, _row) || chr(10)
         FROM _to_deliver GROUP BY ALL ORDER BY ALL""").fetchall()
     return {partition: text.encode() for partition, text in found}
 
@@ -85,7 +86,7 @@ def _columns(contract: Contract) -> str:
 
 
 def _typed(chosen: str, contract: Contract, corrections: Mapping[str, str]) -> str:
-    """The rows with the contract's columns; `untyped` names those whose value is of another type, and not corrected."""
+    """The rows with the contract's columns; `_untyped` names those of another type that are not corrected."""
     path = {c.name: f"json_extract_string(record, {engine.literal(_path(c.name))})" for c in contract.columns}
     typed = ", ".join(f"{_cast(path[c.name], c)} AS {engine.quote(c.name)}" for c in contract.columns)
     tests = ", ".join(
@@ -100,10 +101,10 @@ def _typed(chosen: str, contract: Contract, corrections: Mapping[str, str]) -> s
         for c in contract.columns
     )
     return f"""
-        SELECT partition_key, file, row, untyped, {corrected}, row_number() OVER (ORDER BY partition_key, file, row)
-            AS number FROM (
-                SELECT partition_key, file, row, list_filter([{tests}]::VARCHAR[], lambda rule: rule IS NOT NULL)
-                    AS untyped, CAST(record AS JSON) AS {RECORD}, {typed} FROM {chosen})"""
+        SELECT partition_key, _file, _row, _untyped, {corrected},
+            row_number() OVER (ORDER BY partition_key, _file, _row) AS _number FROM (
+                SELECT partition_key, file AS _file, row AS _row, CAST(record AS JSON) AS {RECORD}, {typed},
+                    list_filter([{tests}]::VARCHAR[], lambda rule: rule IS NOT NULL) AS _untyped FROM {chosen})"""
 
 
 def _path(name: str) -> str:
@@ -132,8 +133,8 @@ def _broken(con: duckdb.DuckDBPyConnection, rows: Rows) -> "pa.Table":
     """The quarantine of the typed rows: its `row` is their number. In `validate`, no partition is null."""
     stamped = con.sql(f"""
         SELECT {_columns(rows.contract)}, nullif(partition_key, '') AS partition_key, {engine.literal(_FILE)} AS _file,
-            number AS _row, TIMESTAMPTZ '9999-01-01 00:00:00+00' AS _arrived_at
-        FROM _typed WHERE untyped = []""")
+            _number AS _row, TIMESTAMPTZ '9999-01-01 00:00:00+00' AS _arrived_at
+        FROM _typed WHERE _untyped = []""")
     if rows.standing is not None:
         con.register("_standing", rows.standing)
         stamped = stamped.union(
@@ -153,7 +154,7 @@ def _broken(con: duckdb.DuckDBPyConnection, rows: Rows) -> "pa.Table":
 
 
 def _untyped_by_row(con: duckdb.DuckDBPyConnection) -> list[list[str]]:
-    return [rules for (rules,) in con.sql("SELECT untyped FROM _typed WHERE untyped <> []").fetchall()]
+    return [rules for (rules,) in con.sql("SELECT _untyped FROM _typed WHERE _untyped <> []").fetchall()]
 
 
 def _replacing(con: duckdb.DuckDBPyConnection, rows: Rows) -> int:
@@ -162,7 +163,7 @@ def _replacing(con: duckdb.DuckDBPyConnection, rows: Rows) -> int:
     keys = " AND ".join(f"s.{engine.quote(k)} = t.{engine.quote(k)}" for k in ["partition_key", *rows.contract.keys])
     found = con.sql(f"""
         SELECT count(*) FROM _typed t SEMI JOIN _standing s ON {keys}
-        WHERE untyped = [] AND number NOT IN (SELECT row FROM _broken)""").fetchall()
+        WHERE _untyped = [] AND _number NOT IN (SELECT row FROM _broken)""").fetchall()
     return found[0][0]
 
 

@@ -103,6 +103,6 @@ def _where(expected: Outliers, found: Fences) -> str:
     whole = f"ceil({low}), floor({high})"
     return {
         "flag": f"({name} < {low} OR {name} > {high})",
-        "clip": f"{name} IN ({low}, {high}) OR (typeof({name}) = 'BIGINT' AND {name} IN ({whole}))",
+        "clip": f"({name} IN ({low}, {high}) OR (typeof({name}) = 'BIGINT' AND {name} IN ({whole})))",
         "quarantine": f"list_contains(rules, {engine.literal(expected.rule)})",
     }[expected.action]

@@ -82,10 +82,10 @@ class Outliers:
     """Few values lie beyond the fences Q1 - factor x IQR and Q3 + factor x IQR of their partition.
 
     Quartiles by linear interpolation, of the rows that keep every row rule, without duplicates. `quarantine` takes the
-    rows beyond out of the table, `clip` puts the fence in place of the value, `flag` only counts. Nulls are no
-    outliers. Where the IQR is 0 (a constant column, or one that is mostly one value, such as precipitation) the fences
-    would call every other value an outlier: it is not judged. The check fails when more than `at_most` lie beyond;
-    for a normal distribution 0.7 % do.
+    rows beyond out of the table, `clip` puts the fence in place of the value, `flag` only counts; what a person
+    released stays as it is. Nulls are no outliers. Where the IQR is 0 (a constant column, or one that is mostly one
+    value, such as precipitation) the fences would call every other value an outlier: it is not judged. The check fails
+    when more than `at_most` lie beyond; for a normal distribution 0.7 % do.
     """
 
     column: str

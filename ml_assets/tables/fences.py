@@ -7,6 +7,7 @@ import duckdb
 
 from ml_assets import engine
 from ml_assets.tables.expectations import Fences, Outliers
+from ml_assets.tables.schema import RELEASED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,8 @@ def erect(con: duckdb.DuckDBPyConnection, rows: str, outliers: Sequence[Outliers
     bounds, found = {"partition_key": pa.array(partitions, pa.string())}, []
     for i, each in enumerate(outliers):
         mine = [_fences(each, partition, x) for partition, x in zip(partitions, _arrays(values, i), strict=True)]
-        bounds |= {f"low{i}": pa.array([f.low for f in mine], pa.float64())}
-        bounds |= {f"high{i}": pa.array([f.high for f in mine], pa.float64())}
+        bounds |= {f"_low{i}": pa.array([f.low for f in mine], pa.float64())}
+        bounds |= {f"_high{i}": pa.array([f.high for f in mine], pa.float64())}
         found += mine
     con.register("_bounds", pa.table(bounds))
     con.execute(f"CREATE OR REPLACE TEMP TABLE {TABLE} AS SELECT * FROM _bounds")
@@ -68,8 +69,9 @@ def _quartiles(ordered: "np.ndarray") -> tuple[float, float]:
 
 
 def within(i: int, outliers: Outliers) -> str:
-    """SQL over rows joined to `TABLE`: the value is null, not judged, or within the fences of its partition."""
-    return f"coalesce({engine.quote(outliers.column)} BETWEEN low{i} AND high{i}, true)"
+    """SQL over rows joined to `TABLE`: the value is null, not judged, within the fences, or let in by a person."""
+    inside = f"{engine.quote(outliers.column)} BETWEEN _low{i} AND _high{i}"
+    return f"coalesce({inside} OR starts_with(_file, {engine.literal(RELEASED)}), true)"
 
 
 def suspect(outliers: Outliers, found: Sequence[Fences]) -> str:
@@ -84,6 +86,6 @@ def suspect(outliers: Outliers, found: Sequence[Fences]) -> str:
 def clipped(i: int, outliers: Outliers, kind: str) -> str:
     """SQL for the value, or the fence that it lies beyond; for whole numbers the last one within."""
     name = engine.quote(outliers.column)
-    low, high = (f"ceil(low{i})", f"floor(high{i})") if kind == "BIGINT" else (f"low{i}", f"high{i}")
-    fence = f"CASE WHEN {name} < low{i} THEN {low} ELSE {high} END"
+    low, high = (f"ceil(_low{i})", f"floor(_high{i})") if kind == "BIGINT" else (f"_low{i}", f"_high{i}")
+    fence = f"CASE WHEN {name} < _low{i} THEN {low} ELSE {high} END"
     return f"CASE WHEN {within(i, outliers)} THEN {name} ELSE CAST({fence} AS {kind}) END AS {name}"

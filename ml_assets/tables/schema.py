@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "DATE")
+RELEASED = "released-"  # so begins the name of a delivery that a person made of refused rows
 RESERVED = ("partition_key", "_file", "_row", "_arrived_at", "_known_at")  # columns that ml_assets adds to rows
 
 

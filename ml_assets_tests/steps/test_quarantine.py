@@ -237,3 +237,14 @@ def test_a_quarantine_without_arrival_times_takes_those_of_the_files(project, sp
     arrived = {row["arrived_at"] for row in shown(project, spec)}
     assert arrived == {row["arrived_at"] for row in project.rows("raw/flights")}
     assert max(arrived) - min(arrived) < timedelta(seconds=1)
+
+
+def test_an_outlier_that_is_released_stands_in_the_table(project):
+    declared = project.table("flights", expectations={"outliers": {"delay": {"action": "quarantine"}}})
+    project.land(f"{DAY}.parquet", with_values(flights(DAY), LATE, delay=590.0))
+    ingest.ingest(declared, project.step(DAY))
+    assert in_table(project, LATE) == []
+    quarantine.release(declared, project.lake, Choice(rules=("delay within 1.5 IQR",)), RELEASED, {})
+    ingest.ingest(declared, project.step(DAY))
+    assert [row["delay"] for row in in_table(project, LATE)] == [590.0]
+    assert project.rows("quarantine/flights") == []

@@ -62,7 +62,7 @@ def test_a_value_of_another_type_is_never_lost_on_the_way(column, value):
 def test_text_of_the_right_type_and_the_words_for_null_are_read():
     text = {"id": "NA", "n": "7", "price": "NaN", "paid": "", "known_at": "2013-01-05 11:00:00+01", "day": "NULL"}
     found, _ = judged([text])
-    (row,) = found.good.drop_columns(["partition_key", "file", "row"]).to_pylist()
+    (row,) = found.good.drop_columns(["partition_key", "_file", "_row"]).to_pylist()
     assert row == {
         "id": "NA",
         "n": 7,
@@ -105,3 +105,15 @@ def test_what_is_released_reads_as_what_was_refused(records):
             assert typed.values.to_pylist() == wanted
         else:
             assert set(wanted) == {None}
+
+
+def test_columns_named_like_those_of_the_quarantine_are_released_as_they_are():
+    names = ("file", "row", "rule", "rules", "record", "number", "untyped", "arrived_at", "order", 'a "b" é', "A\\b")
+    contract = Contract("shop.Odd", tuple(Column(name, "VARCHAR", nullable=True) for name in names), (), ())
+    record = {name: f"this is {name}" for name in names}
+    found, contents = judged([record, record | {"row": "x"}], {"number": "upper(row)"}, contract)
+    assert found.good.num_rows == 2
+    assert [json.loads(line) for line in contents[""].splitlines()] == [
+        record | {"number": "THIS IS ROW"},
+        record | {"row": "x", "number": "X"},
+    ]

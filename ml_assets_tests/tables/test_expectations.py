@@ -229,6 +229,20 @@ def test_outliers_of_real_columns_are_those_of_numpy(landed, column, action):
     assert len(verdicts) == frame.partition_key.nunique() > 60
 
 
+def test_the_query_for_clipped_whole_numbers_stays_in_its_partition():
+    of = Contract("T", (Column("x", "BIGINT", True),), (), ())
+    days = ["2013-01-01", "2013-01-02"]
+    stamps = {"partition_key": [d for d in days for _ in range(5)], "_file": ["f"] * 10, "_row": range(10)}
+    stamps["_arrived_at"] = pa.array([LATER] * 10, pa.timestamp("us", "UTC"))
+    expected = Outliers("x", action="clip", at_most=0.01)
+    with duckdb.connect() as con:
+        found = validate(con, pa.table({"x": [1, 2, 3, 4, 100, 1, 2, 3, 7, 4], **stamps}), of, outliers=[expected])
+        con.register("valid", found.valid)
+        con.execute("CREATE SCHEMA tables; CREATE TABLE tables.t AS FROM valid")
+        verdict, _ = evaluate([expected], days, Evidence("t", LATER, profiles([1]), found.fences, con, "valid"))
+        assert con.sql(f"SELECT x, partition_key FROM ({verdict.query})").fetchall() == [(7, days[0])]
+
+
 def test_a_column_without_spread_is_not_judged_by_fences(con_of):
     of = Contract("T", (Column("x", "DOUBLE", True),), (), ())
     stamps = {"partition_key": ["2013-01-01"] * 9, "_file": ["f"] * 9, "_row": range(9)}

@@ -316,6 +316,23 @@ def test_a_whole_number_is_clipped_to_the_last_one_within(con):
     assert found.valid.column("x").to_pylist() == [1, 2, 3, 4, 7, None, -2]
 
 
+def test_an_outlier_that_a_person_released_stays_as_it_is(con):
+    of = Contract("project.T", (Column("x", "DOUBLE", nullable=True),), (), ())
+    delivered = deliver(of, [{"x": float(n)} for n in range(9)])
+    rows = pa.concat_tables([delivered, deliver(of, [{"x": 100.0}], name="released-0.parquet")])
+    for action in ("clip", "quarantine"):
+        found = validate(con, rows, of, outliers=[Outliers("x", action=action)])
+        assert (found.valid.column("x").to_pylist()[-1], found.fences[0].beyond) == (100.0, 1)
+
+
+def test_columns_named_like_fences_change_nothing(con):
+    of = Contract("project.T", tuple(Column(name, "DOUBLE", nullable=True) for name in ("x", "low0", "high0")), (), ())
+    rows = deliver(of, [{"x": x, "low0": 2.5, "high0": 2.75} for x in VALUES])
+    clipped = validate(con, rows, of, outliers=[Outliers("x", action="clip")])
+    assert clipped.valid.column("x").to_pylist() == [1.0, 2.0, 3.0, 4.0, 7.5, None, -2.5]
+    assert set(clipped.valid.column("low0").to_pylist()) == {2.5}
+
+
 @pytest.mark.parametrize("values", [[None, None], [5.0] * 9 + [6.0], [1.0], [0.0] * 30 + [1.0, 2.0]])
 def test_a_column_without_spread_has_no_outliers(con, values):
     found = numbers(con, values, Outliers("x", action="quarantine"))
