@@ -1,7 +1,6 @@
 """What the checks of a table say: for each rule and each expectation a sentence, numbers, ten rows, and the query."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from ml_assets.engine import connect, literal
@@ -23,7 +22,7 @@ def of(judgement: Judgement) -> tuple[Finding, ...]:
         *_of_deliveries(judgement),
         *_of_rules(judgement),
         *_of_policy(judgement),
-        *_of_expectations(judgement.verdicts),
+        *_of_expectations(judgement),
         _of_statistics(judgement),
     )
 
@@ -132,12 +131,17 @@ def _of_policy(judged: Judgement) -> Iterator[Finding]:
         yield Finding(check.name, not found, sentence, warn=True, numbers=numbers)
 
 
-def _of_expectations(verdicts: Sequence[Verdict]) -> Iterator[Finding]:
+def _of_expectations(judged: Judgement) -> Iterator[Finding]:
     """One finding for each expectation, over all partitions that were judged by it."""
-    for check, group in groupby(sorted(verdicts, key=lambda v: v.check), key=lambda v: v.check):
-        each = list(group)
+    by_check: dict[str, list[Verdict]] = {expected.check: [] for expected in judged.spec.expectations}
+    for verdict in judged.verdicts:
+        by_check[verdict.check].append(verdict)
+    for check, each in by_check.items():
         failed = [verdict for verdict in each if not verdict.passed]
-        yield _of_failed(check, failed) if failed else _of_passed(check, each)
+        if each:
+            yield _of_failed(check, failed) if failed else _of_passed(check, each)
+        else:
+            yield Finding(check, True, "Not judged: there are no rows.", numbers={"judged": False})
 
 
 def _of_passed(check: str, verdicts: Sequence[Verdict]) -> Finding:

@@ -44,10 +44,11 @@ def _validate(spec: TableSpec, run: Run, files: Sequence[Stored]) -> StepResult:
     produced, due = memo.survey(inputs)
     if not due:
         return StepResult(produced, unchanged(*(check.name for check in catalogue.of_table(spec))))
-    judgement = judge(spec, run, contract, due, [file for file in files if file.partition_key in due])
+    asked = set(due)
+    judgement = judge(spec, run, contract, due, [file for file in files if file.partition_key in asked])
     good = [p for p in due if judgement.accepts(p)]
     produced |= _replace(judgement, run.lake, memo, inputs, good)
-    for partition in held & set(due) - set(good):
+    for partition in held & asked - set(good):
         refusals.write(partition, inputs[partition], "refused", {})
     return StepResult(produced, findings.of(judgement))
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from ml_assets.tables.validate import Counts, Validation, rules_of, validate
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,13 @@ class Judgement:
 
     def accepts(self, partition: str) -> bool:
         """Whether the rows of a partition may take the place of what it held."""
-        failed = any(v.partition == partition and not v.passed and v.severity == "error" for v in self.verdicts)
         whole = self.counts(partition).delivered > 0 and not self.problems.get(partition)
-        return whole and not failed and self.invalid_share(partition) <= self.spec.fail_above
+        few_invalid = self.invalid_share(partition) <= self.spec.fail_above
+        return whole and few_invalid and partition not in self._failed
+
+    @cached_property
+    def _failed(self) -> set[str]:
+        return {v.partition for v in self.verdicts if not v.passed and v.severity == "error"}
 
 
 def judge(
@@ -157,9 +163,10 @@ def _history(spec: TableSpec, lake: Lake, partitions: Sequence[str]) -> "pa.Tabl
     """The profiles that the first of these partitions is compared with, and those that lie among them."""
     if not (spec.daily and partitions and lake.exists(spec.profiles)):
         return PROFILE_SCHEMA().empty_table()
-    stored = [p for p in lake.partitions(spec.profiles) if p < max(partitions)]
-    before = [p for p in stored if p < min(partitions)][-REMEMBERED:]
-    wanted = before + [p for p in stored if p > min(partitions) and p not in partitions]
+    first, last = min(partitions), max(partitions)
+    stored = [p for p in lake.partitions(spec.profiles) if p < last]
+    before = [p for p in stored if p < first][-REMEMBERED:]
+    wanted = before + sorted({p for p in stored if p > first} - set(partitions))
     return lake.dataset(spec.profiles, partitions=wanted).to_table().select(PROFILE_SCHEMA().names)
 
 
@@ -174,9 +181,12 @@ def _evidence(
     con.register("judged_rows", _with_reference(spec, lake, validation))
     tables = {}
     for each in spec.expectations:
-        if isinstance(each, References) and lake.exists(f"tables/{each.table}"):
+        if not (isinstance(each, References) and lake.exists(f"tables/{each.table}")):
+            continue
+        referred = lake.dataset(f"tables/{each.table}")
+        if _holds(referred, each.to, validation.valid.schema.field(each.column).type):
             tables[each.table] = f"referred_{each.table}"
-            lake.register(con, tables[each.table], f"tables/{each.table}")
+            con.register(tables[each.table], referred)
     return Evidence(spec.name, clock.now(), profiles, validation.fences, con, "judged_rows", tables, "refused_rows")
 
 
@@ -191,9 +201,15 @@ def _with_reference(spec: TableSpec, lake: Lake, validation: Validation) -> "pa.
     reach = max(each.reference + each.current for each in shifts)
     since = shift(first, -ceil(reach / DAY))
     days = [p for p in lake.partitions(spec.table) if since <= p < last and p not in validation.counts]
-    columns = [*dict.fromkeys(each.column for each in shifts), "partition_key"]
-    before = lake.dataset(spec.table, partitions=days).to_table(columns=columns)
+    stored, schema = lake.dataset(spec.table, partitions=days), validation.valid.schema
+    columns = dict.fromkeys(["partition_key", *(each.column for each in shifts)])
+    before = stored.to_table(columns=[name for name in columns if _holds(stored, name, schema.field(name).type)])
     return pa.concat_tables([validation.valid, before], promote_options="default")
+
+
+def _holds(stored: "ds.Dataset", column: str, kind: "pa.DataType") -> bool:
+    """Whether rows have a column of this type: those of another contract may not."""
+    return column in stored.schema.names and stored.schema.field(column).type == kind
 
 
 def _joined(history: "pa.Table", profiles: "pa.Table") -> "pa.Table":

@@ -330,3 +330,54 @@ def test_a_stricter_share_refuses_what_was_accepted_before(project):
     assert set(take_in(project, FIRST, invalid_rows={"fail_above": 0.2}).produced) == {FIRST}
     result = take_in(project, FIRST, invalid_rows={"fail_above": 0.01})
     assert not verdicts(result)[FEW_INVALID]
+
+
+EVERY_KIND = {
+    "missing": {"delay": 0.5},
+    "outliers": {"delay": {}},
+    "shift": {"delay": {}},
+    "references": {"carrier": {"table": "carriers", "column": "carrier"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "last"),
+    [(b"no Parquet", ""), (parquet(flights(FIRST)), ""), (b"no Parquet", THIRD), (parquet(flights(FIRST)), THIRD)],
+    ids=["unreadable", "readable", "unreadable in a range of nothing", "readable in a range of nothing"],
+)
+def test_every_promised_check_says_something_once(project, content, last):
+    spec = project.table("flights", expectations=EVERY_KIND)
+    project.land(f"{FIRST}.parquet", content)
+    for _ in range(2):
+        result = ingest.ingest(spec, project.step(FIRST, last))[spec.table]
+        assert sorted(finding.check for finding in result.findings) == sorted(c.name for c in catalogue.of_table(spec))
+
+
+def test_a_table_that_is_referred_to_and_not_there_yet_is_said(project):
+    project.land_days(FIRST)
+    result = take_in(project, FIRST, expectations=EVERY_KIND)
+    assert said(result, "carrier__in_carriers") == f"Not judged on {FIRST}: carriers.carrier is not there yet."
+
+
+@pytest.mark.parametrize(
+    ("this", "that", "column"),
+    [
+        ("    known_at: datetime\n", "    gate: str = pa.Field(nullable=True)\n    known_at: datetime\n", "gate"),
+        ("delay: float = pa.Field(nullable=True, ge=-60, le=600)", "delay: int = pa.Field(nullable=True)", "delay"),
+    ],
+    ids=["a new column", "another type"],
+)
+def test_a_shift_is_not_judged_by_what_another_contract_wrote(project, this, that, column):
+    before, rows = days("2013-01-01", "2013-01-09"), flights("2013-01-10")
+    project.land_days(*before)
+    project.land("2013-01-10.parquet", changed(rows, "delay", rows["delay"].cast(pa.int64())))
+    take_in(project, before[0], before[-1])
+    project.write("../../changed.py", CONTRACTS.replace(this, that, 1))
+    attributes = {
+        "contract": f"{project.package}.changed.Flights",
+        "schema_drift": {"columns": "evolve"},
+        "expectations": {"shift": {column: {}}, "missing": {"default": None}},
+    }
+    result = take_in(project, "2013-01-10", **attributes)
+    assert said(result, READABLE) == "All files of 16 rows read."
+    assert said(result, f"{column}__shift").startswith("Not judged on 2013-01-10: only 0 of 7 earlier partitions")
