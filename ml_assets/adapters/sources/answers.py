@@ -71,8 +71,8 @@ class Client:
         import httpx
 
         try:
-            # empty parameters would take those of the address away
-            with self.http.stream("GET", url, params=params or None) as response:
+            # as `params` of a request they would take the place of those in the address, such as the day
+            with self.http.stream("GET", httpx.URL(url).copy_merge_params(params)) as response:
                 return _read(response, place, most_bytes), f"status {response.status_code}"
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL):
             raise DeclarationError(f"{place}: such a request cannot be sent. Look at `url` and `headers`.") from None

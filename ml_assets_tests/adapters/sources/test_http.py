@@ -168,6 +168,15 @@ def test_the_day_is_asked_for_and_an_unknown_day_has_nothing(serve):
     assert [request.path for request in api.requests] == [f"/rows/{day}" for day in days]
 
 
+@pytest.mark.parametrize("way", [{"page_param": "p"}, {"next_cursor": "next"}, {"params": {"size": "1"}}], ids=str)
+def test_parameters_of_the_address_are_sent_with_all_others_on_every_page(serve, way):
+    pages = iter([{"items": [1], "next": "x"}, {"items": []}])
+    api, source = serve(lambda _: Says(next(pages)))
+    content(source("/rows?day={partition}&of=UA", DAILY, items="items", **way), FIRST)
+    assert {(request.params["day"], request.params["of"]) for request in api.requests} == {(FIRST, "UA")}
+    assert len(api.requests[-1].params) == 3
+
+
 def test_a_table_without_days_that_is_not_there_is_an_error(serve):
     _, source = serve(lambda _: Says(status=404))
     with pytest.raises(DeliveryError, match=r"/rows, page 1: status 404.*Correct `url`"):
