@@ -12,10 +12,12 @@ from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.expectations import Expectations
 from ml_assets.components.project import Project
 from ml_assets.components.source import Source, refuse_secrets
+from ml_assets.engine import quote
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.orchestration import assets, automation, partitions, sensors
 from ml_assets.orchestration.assets import Node
 from ml_assets.steps import catalogue
+from ml_assets.steps.catalogue import Check
 from ml_assets.steps.specs import TableSpec
 from ml_assets.tables.contract import outline
 from ml_assets.tables.expectations import References
@@ -167,7 +169,7 @@ class Table(Declared):
             last_day=self._day(cut.end, "end") if cut and cut.end else None,
             partition_column=cut.column if cut else None,
             event_timestamp=self.event_timestamp,
-            known_at=self.known_at or self.event_timestamp,
+            known_at=self.known_at or (quote(self.event_timestamp) if self.event_timestamp else None),
             fail_above=self.invalid_rows.fail_above,
             schema_drift=SchemaPolicy(self.schema_drift.columns, self.schema_drift.data_type),
             expectations=self.expectations.resolve(self, self.columns()),
@@ -189,6 +191,8 @@ class Table(Declared):
 
     def _nodes(self) -> list[Node]:
         spec, policy = self.spec(), self.freshness_policy(self.freshness)
+        checks = catalogue.of_table(spec)
+        self._check_names(checks)
         referred = dict.fromkeys(each.table for each in spec.expectations if isinstance(each, References))
         raw = Node(
             "raw",
@@ -204,7 +208,7 @@ class Table(Declared):
             self.description or f"Rows of `{self.name}` that keep their contract.",
             kinds=frozenset({"deltalake", "pandera", "duckdb"}),
             deps=[raw.key, *(dg.AssetKey(["tables", each]) for each in referred)],
-            checks=catalogue.of_table(spec),
+            checks=checks,
             columns=self.columns(),
             rules=_by_column(spec.promises()),
             freshness=policy,
@@ -225,23 +229,37 @@ class Table(Declared):
     def _check_known_at(self) -> None:
         """Bind the SQL to the columns of the contract, as it will be bound to the delivered rows."""
         columns = self.columns()
-        if not self.known_at:
-            return
-        if self.known_at != "known_at" and "known_at" in [column.name for column in columns]:
+        own = "known_at" in [column.name for column in columns]
+        if own and self.known_at and self.known_at != "known_at":
             raise self.error("the contract has a column known_at, and that counts: leave `known_at` out.", "known_at")
+        path = "known_at" if self.known_at else "event_timestamp"
+        sql = self.known_at or (quote(self.event_timestamp) if self.event_timestamp and not own else None)
+        if not sql:
+            return
         try:
-            binding.check_expression(columns, "known_at", self.known_at, "TIMESTAMPTZ")
+            binding.check_expression(columns, path, sql, "TIMESTAMPTZ")
         except DeclarationError as error:
-            raise self.error(error.problem, "known_at") from error
+            raise self.error(error.problem, path) from error
 
     def _check_columns(self) -> None:
-        known = [column.name for column in self.columns()]
+        known = {column.name: column for column in self.columns()}
         named = [(key, ("keys",)) for key in self.keys]
         named += [(self.event_timestamp, ("event_timestamp",))] if self.event_timestamp else []
         named += [(self.partitions.column, ("partitions", "column"))] if self.partitions else []
         for column, path in named:
-            if column not in [*known, "known_at"]:
+            if column not in known:
                 raise self.error(f"the contract has no column '{column}'. It has: {shorten(known, 20)}.", *path)
+        if null := [key for key in self.keys if known[key].nullable]:
+            raise self.error(f"the key {shorten(null)} may be null in the contract: remove nullable=True.", "keys")
+        if self.partitions and (kind := known[self.partitions.column].type) not in ("TIMESTAMPTZ", "DATE"):
+            problem = f"{self.partitions.column} is {kind}: a day needs a datetime or a date."
+            raise self.error(problem, "partitions", "column")
+
+    def _check_names(self, checks: Sequence[Check]) -> None:
+        names = [check.name for check in checks]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            problem = f"two checks are named {shorten(doubled)}: give the rule of the contract another name."
+            raise self.error(problem, "contract")
 
 
 def _by_column(promises: Sequence[Promise]) -> dict[str, list[str]]:

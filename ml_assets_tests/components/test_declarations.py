@@ -44,6 +44,8 @@ TABLE = {
     "unknown module": (("PACKAGE.contracts", "PACKAGE.nowhere"), "contract:", ["no module", "package.module.Class"]),
     "unknown key column": (("[flight_id]", "[flight]"), "keys:", ["no column 'flight'", "It has: flight_id"]),
     "unknown event timestamp": (("timestamp: arrived_at", "timestamp: landed_at"), "event_timestamp:", ["landed_at"]),
+    "a key that may be null": (("[flight_id]", "[flight_id, delay]"), "keys:", ["the key delay may be null", "remove"]),
+    "days of a text": (("column: known_at", "column: carrier"), "partitions:", ["carrier is VARCHAR", "a date"]),
     "unknown partition column": (("column: known_at", "column: day"), "partitions:", ["no column 'day'"]),
     "bad first day": (('"2013-01-01"', '"2013-02-30"'), "partitions:", ["'2013-02-30' is no day", "2013-01-05"]),
     "bad last day": (('"2013-01-31"', '"January"'), "partitions:", ["'January' is no day"]),
@@ -83,6 +85,18 @@ KNOWN_AT = {
     "no time zone": ("TIMESTAMP '2012-12-31'", ["gives a TIMESTAMP,", "TIMESTAMPTZ"]),
     "syntax": ("fleet +", ["syntax error"]),
 }
+
+
+def test_an_event_timestamp_is_a_moment_of_any_name(project):
+    contract = CONTRACTS.replace("    arrived_at: datetime", '    arrived_at: datetime = pa.Field(alias="order by")')
+    project.write("../../contracts.py", contract.replace("    known_at: datetime\n", ""))
+    moment = FLIGHTS.replace("  known_at: known_at\n", "").replace("column: known_at", "column: order by")
+    project.declare(moment.replace("timestamp: arrived_at", "timestamp: order by"))
+    project.load()
+    path = project.declare(moment.replace("timestamp: arrived_at", "timestamp: delay"))
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'event_timestamp:')}" in said
+    assert "gives a DOUBLE, it must give a TIMESTAMPTZ" in said
 
 
 @pytest.mark.parametrize(("sql", "words"), KNOWN_AT.values(), ids=KNOWN_AT)
@@ -152,6 +166,17 @@ def test_a_wrong_contract_is_named_at_its_line_in_python(project, change, place,
     said = complaint(project)
     assert (f"{path}:{line_of(path, place)}" if place else str(path)) in said
     assert not [word for word in words if word not in said], said
+
+
+def test_a_rule_named_like_a_check_that_every_table_has_is_refused(project):
+    rules = """
+    class Config:
+        metadata: ClassVar = {"rules": {"no row is lost": "fleet > 2"}}
+"""
+    project.write("../../contracts.py", CONTRACTS + rules)
+    path = project.declare(CARRIERS)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'contract:')}: Table 'carriers': two checks are named no_row_is_lost" in said
 
 
 @pytest.mark.parametrize("document", [FLIGHTS, CARRIER_DELAYS], ids=["table", "view"])
