@@ -100,7 +100,8 @@ class Expectations(Schema):
     missing: dict[str, float | str | None] = Field(
         default={},
         description="Columns with the share of nulls that they stay below, null for no limit; `default` (0.1) is for"
-        " all others that may be null, and `severity` (error) for all.",
+        " all others that may be null. `severity` is for all; without it a column that is named here fails with an"
+        " error, and one that only has the default with a warning.",
         examples=[{"wind_gust": 0.95, "default": 0.1, "severity": "error"}],
     )
     spikes: Spikes | None = Field(
@@ -149,8 +150,8 @@ class Expectations(Schema):
         return found
 
     def _missing(self, asked: "_Asked") -> Iterator[Missing]:
-        severity = self.missing.get("severity", "error")
-        if severity not in _SEVERITIES:
+        severity = self.missing.get("severity")
+        if severity not in (None, *_SEVERITIES):
             raise asked.error(f"severity '{severity}' is neither warn nor error.", "missing", "severity")
         limits = {name: limit for name, limit in self.missing.items() if name not in ("default", "severity")}
         for name in limits:
@@ -163,7 +164,8 @@ class Expectations(Schema):
             name = column.name
             below = asked.share("missing", name, limits[name]) if name in limits else default
             if below is not None:
-                yield Missing(name, below, "warn" if severity == "warn" else "error")
+                strict = severity == "error" or (severity is None and name in limits)
+                yield Missing(name, below, "error" if strict else "warn")
 
     def _outliers(self, asked: "_Asked") -> Iterator[Outliers]:
         for name, rule in self.outliers.items():

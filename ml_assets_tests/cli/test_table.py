@@ -18,6 +18,7 @@ def test_tables_are_listed_with_rows_partitions_versions_and_size(airline):
     assert "46  2013-01-01 .. 2013-01-03 (3)         4" in flights
     everything = airline.process("table", "list", "--all").stdout
     assert {line.split()[0] for line in everything.splitlines()[1:]} == {
+        "profiles/flights",
         "quarantine/flights",
         "raw/flights",
         "tables/flights",

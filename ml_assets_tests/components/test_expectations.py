@@ -75,14 +75,20 @@ def resolve():
 
 def test_without_a_word_missing_values_spikes_and_volume_are_watched(resolve):
     assert resolve("") == (
-        Missing("tailnum"),
-        Missing("delay"),
-        Missing("arrived_at"),
+        Missing("tailnum", 0.1, "warn"),
+        Missing("delay", 0.1, "warn"),
+        Missing("arrived_at", 0.1, "warn"),
         MissingSpike("tailnum"),
         MissingSpike("delay"),
         MissingSpike("arrived_at"),
         Volume(),
     )
+
+
+def test_a_limit_that_was_written_down_is_an_error(resolve):
+    """A contract that allows nulls must not refuse a small first file; a limit that somebody chose must hold."""
+    found = {each.column: each.severity for each in resolve("missing: {delay: 0.3}") if isinstance(each, Missing)}
+    assert found == {"tailnum": "warn", "delay": "error", "arrived_at": "warn"}
 
 
 def test_everything_that_can_be_written_arrives(resolve):

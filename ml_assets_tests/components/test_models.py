@@ -144,5 +144,5 @@ def test_the_gates_are_blocking_checks_of_the_evaluation(graph):
 def test_a_model_has_its_retrain_sensor_and_an_endpoint_its_two(graph, project):
     names = {sensor.name for sensor in project.defs.sensors or ()}
     assert names >= {"late_retrain", "late_prediction_log", "late_health", "airline_automation"}
-    assert {schedule.name for schedule in project.defs.schedules or ()} == {"airline_reconcile"}
+    assert {schedule.name for schedule in project.defs.schedules or ()} == {"airline_reconcile", "airline_maintenance"}
     assert all(sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in project.defs.sensors or ())
