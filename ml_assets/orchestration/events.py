@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.errors import LakeConflictError, MlAssetsError, RegistryUnavailableError, SourceUnavailableError
+from ml_assets.errors import LakeConflictError, MlAssetsError, RegistryUnavailableError, SourceUnavailableError, shorten
 from ml_assets.records import Finding, Markdown, Produced, StepResult, Url
 
 _WORTH_RETRYING = (LakeConflictError, RegistryUnavailableError, SourceUnavailableError)
@@ -38,7 +38,7 @@ def report(context: dg.AssetExecutionContext, asset: str, partitions: Sequence[s
     refused = [partition for partition in partitions if partition not in result.produced]
     context.log.info(
         f"{asset}: {len(result.produced) - reused} computed, {reused} already in place,"
-        f" {len(refused)} left as they were" + (f" ({', '.join(refused[:5])}, …)" if refused else "")
+        f" {len(refused)} left as they were" + (f" ({shorten(refused)})" if any(refused) else "")
     )
 
 
