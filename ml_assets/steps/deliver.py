@@ -104,6 +104,17 @@ def known_empty(spec: TableSpec, lake: Lake, partition: str) -> bool:
     return lake.has_object(_empty(spec, partition))
 
 
+def distinct(files: Sequence[Stored]) -> list[Stored]:
+    """The current files, in the order of their arrival, each content of a partition once, when it first came.
+
+    The same bytes again under another name would restate what has been corrected since, whenever the day is judged.
+    """
+    found: dict[tuple[str, str], Stored] = {}
+    for file in _sorted(file for file in files if file.current):
+        found.setdefault((file.partition_key, file.sha256), file)
+    return list(found.values())
+
+
 def content_digest(files: Sequence[Stored]) -> str:
     """Names do not count: the same bytes delivered again under another name are nothing new."""
     return digest(sorted({file.sha256 for file in files}))

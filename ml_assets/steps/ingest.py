@@ -8,7 +8,7 @@ from ml_assets.records import Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, configuration, findings
 from ml_assets.steps.arrival import first_known
 from ml_assets.steps.arrow import among
-from ml_assets.steps.deliver import Stored, content_digest, deliveries, keep, polled, said
+from ml_assets.steps.deliver import Stored, content_digest, deliveries, distinct, keep, polled, said
 from ml_assets.steps.judge import Judgement, judge
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.pictures import trend_metadata
@@ -30,7 +30,7 @@ def ingest(spec: TableSpec, run: Run) -> Mapping[str, StepResult]:
         results[spec.raw] = said(spec, run, kept)
     if run.wants(spec.table):
         listed = deliveries(spec, run.lake, run.partitions) if kept is None else kept
-        results[spec.table] = _validate(spec, run, [file for file in listed if file.current])
+        results[spec.table] = _validate(spec, run, distinct(listed))
     return results
 
 

@@ -137,6 +137,17 @@ def test_the_same_file_under_another_name_is_nothing_new(project):
     assert project.lake.version("tables/flights") == version
 
 
+def test_the_same_file_under_another_name_never_undoes_a_correction_that_came_before_it(project):
+    project.land_days(FIRST)
+    take_in(project, FIRST)
+    project.land(f"{FIRST}-correction.parquet", flights(FIRST, hours=(3,), delay=-7.0))
+    corrected = take_in(project, FIRST).produced[FIRST]
+    project.land(f"{FIRST}-again.parquet", flights(FIRST))
+    assert take_in(project, FIRST).produced[FIRST].reused
+    anew = take_in(project, FIRST, invalid_rows={"fail_above": 0.3}).produced[FIRST]
+    assert (anew.reused, anew.data_version) == (False, corrected.data_version)
+
+
 def test_a_late_delivery_grows_its_day_and_leaves_the_others(project):
     project.land(f"{FIRST}T06.parquet", flights(FIRST, hours=range(0, 6, 3)))
     project.land_days(SECOND)
