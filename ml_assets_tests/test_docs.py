@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,7 +187,8 @@ def test_a_command_of_the_pages_exists_with_its_options(page, command):
 
     from ml_assets.cli import app
 
-    found, words = typer.main.get_command(app), list(command)
+    found: Any = typer.main.get_command(app)
+    words = list(command)
     while hasattr(found, "commands") and words and not words[0].startswith("-"):
         name = words.pop(0)
         assert name in found.commands, f"{page}: there is no ml-assets {' '.join(command)}"
