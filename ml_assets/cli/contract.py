@@ -6,13 +6,14 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ml_assets.cli import project
-from ml_assets.cli.output import note
+from ml_assets.cli.output import note, writing
 from ml_assets.errors import MlAssetsError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def infer(
     from ml_assets.tables.infer import infer as inferred
 
     class_name = name or _class_name(file)
-    if not class_name.isidentifier():
+    if not class_name.isidentifier() or iskeyword(class_name):
         raise MlAssetsError(f"--name {class_name} is no name of a class. Write it as FlightOutcomes.")
     if output and output.exists():
         raise MlAssetsError(f"{output} is there already. Choose another --output, or remove it.")
@@ -104,8 +105,9 @@ def infer(
     if output is None:
         typer.echo(source, nl=False)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(source)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(source, encoding="utf-8")
     note(f"Wrote {class_name} to {output}. Fill in the descriptions, and correct what these rows cannot know.")
 
 
@@ -175,9 +177,11 @@ def _read_text(text: str, class_name: str, file: Path) -> "Outline":
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise MlAssetsError(f"{file} cannot be read: {error.strerror}. Write {_FORMS}.") from error
+    except UnicodeDecodeError as error:
+        raise MlAssetsError(f"{file} is no Python in UTF-8. Write {_FORMS}.") from error
 
 
 def _at_commit(commit: str, file: Path) -> str | None:

@@ -77,6 +77,15 @@ def emit(
         _copy(con, wanted, form, output)
 
 
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Turn the refusal of a place into an error that is told in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise MlAssetsError(f"{output} cannot be written: {error.strerror}. Choose another --output.") from error
+
+
 def show(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
     """Print texts as a table: with rules and colour on a terminal, as plain aligned columns elsewhere."""
     if not sys.stdout.isatty():
@@ -103,6 +112,7 @@ def _format_of(output: Path) -> Format:
 
 
 def _show(rows: "duckdb.DuckDBPyRelation", most: int) -> None:
+    rows = rows.project("*")  # a name that comes twice gets a number
     kinds = dict(zip(rows.columns, map(str, rows.types), strict=True))
     texts = rows.project(", ".join(_as_text(name, kind) for name, kind in kinds.items()))
     found = (texts.limit(most + 1) if most else texts).fetchall()
@@ -168,10 +178,15 @@ def _copy(con: "duckdb.DuckDBPyConnection", rows: "duckdb.DuckDBPyRelation", for
     if output is None:
         _stream(con, rows, form)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    _copy_to(con, rows, form, str(beside))
-    beside.replace(output)
+    if output.exists() and not output.is_file():  # a device, or a pipe: never to be replaced by a file
+        _copy_to(con, rows, form, str(output))
+        return
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        place = output.resolve()  # what a link leads to
+        beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        _copy_to(con, rows, form, str(beside))
+        beside.replace(place)
     note(f"Wrote {output}.")
 
 

@@ -135,7 +135,7 @@ def diff(
     lake = reading.lake()
     full = project.stored_table(lake, name)
     old, new = versions.version_at(lake, full, before), versions.version_at(lake, full, after)
-    by = tuple(keys.split(",")) if keys else project.keys_of(full)
+    by = tuple(key.strip() for key in keys.split(",")) if keys else project.keys_of(full)
     most = 20 if limit is None and form is Format.TABLE else limit or None
     found = difference(lake, full, old, new, keys=by, limit=most)
     if form is Format.JSON:

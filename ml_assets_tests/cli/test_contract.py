@@ -84,10 +84,13 @@ def test_a_contract_that_is_new_breaks_nobody(repository):
         (("check", "--against", "nope"), "There is no commit nope."),
         (("infer", "pyproject.toml"), "unknown kind of file"),
         (("infer", "pyproject.toml", "--name", "two words"), "--name two words is no name of a class."),
+        (("infer", "pyproject.toml", "--name", "None"), "--name None is no name of a class."),
+        (("diff", "latin.py:Flights", "latin.py:Flights"), "latin.py is no Python in UTF-8."),
         (("infer", "pyproject.toml", "--output", "pyproject.toml"), "pyproject.toml is there already."),
     ],
 )
 def test_what_a_user_can_correct_is_one_sentence(repository, arguments, said):
+    (repository.code / "latin.py").write_bytes("# é\n".encode("latin-1"))
     assert said in repository.refused("contract", *arguments)
 
 

@@ -1,7 +1,9 @@
 import csv
 import io
 import json
+import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +84,11 @@ def test_a_version_and_a_moment_give_what_was_there_then(airline):
         (("read", "flights", "--columns", "dely"), "There is no column dely, but: flight_id, carrier"),
         (("read", "flights", "--where", "dely > 3"), '"dely" not found'),
         (("read", "flights", "--output", "rows.xls"), "rows.xls: give --format csv, json, jsonl or parquet"),
+        (
+            ("read", "flights", "--output", "/dev/null/rows.csv"),
+            "/dev/null/rows.csv cannot be written: ",
+        ),
+        (("diff", "flights", "--from", "0", "--keys", "carrier, nr"), "has no column nr in both versions"),
         (("diff", "flights", "--from", "0", "--keys", "nr"), "has no column nr in both versions"),
         (("sql", "SELECT * FROM flight"), "Table with name flight does not exist"),
         (("sql", "SELECT * FROM tables.flights", "--as-of", "2013-03-01"), "The first, version 0, is of"),
@@ -98,6 +105,26 @@ def test_a_file_is_written_whole_in_the_format_of_its_name(airline, tmp_path):
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", f"Wrote {wanted}.\n")
     assert pq.read_table(wanted).num_rows == 46
     assert [path.name for path in wanted.parent.iterdir()] == ["flights.parquet"]
+
+
+def test_a_link_is_written_through_and_a_pipe_is_not_replaced(airline, tmp_path):
+    (tmp_path / "rows.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "rows.csv")
+    query = ("table", "sql", "SELECT 1 AS n", "--output")
+    assert airline.run(*query, str(tmp_path / "link.csv")).returncode == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "rows.csv").read_text() == "n\n1\n"
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        assert airline.run(*query, str(pipe)).returncode == 0
+        assert read.result() == "n\n1\n"
+    assert pipe.is_fifo()
+
+
+def test_columns_of_one_name_are_all_shown(airline):
+    assert airline.said("table", "sql", "SELECT 1 AS a, 2 AS a").split() == ["a", "a_1", "1", "2"]
 
 
 def test_text_with_line_ends_and_nulls_survives_as_csv(airline):
