@@ -392,3 +392,27 @@ def test_a_shift_is_not_judged_by_what_another_contract_wrote(project, this, tha
     result = take_in(project, "2013-01-10", **attributes)
     assert said(result, READABLE) == "All files of 16 rows read."
     assert said(result, f"{column}__shift").startswith("Not judged on 2013-01-10: only 0 of 7 earlier partitions")
+
+
+def test_a_refusal_leaves_rows_statistics_and_records_as_they_were(project):
+    def standing():
+        memo = project.lake.get_object(f"memo/tables/flights/{SECOND}.json")
+        return project.lake.version("tables/flights"), project.lake.version("profiles/flights"), memo
+
+    project.land_days(FIRST, SECOND)
+    take_in(project, FIRST, SECOND)
+    before = standing()
+    project.land(f"{SECOND}.parquet", bad_delay(flights(SECOND), 8))
+    assert take_in(project, FIRST, SECOND).produced.keys() == {FIRST}
+    assert standing() == before
+
+
+@pytest.mark.parametrize("again", [("2013-01-10",), ("2013-01-01", "2013-01-10")], ids=["alone", "with the first"])
+def test_a_day_is_judged_by_all_days_before_it_whatever_is_judged_with_it(project, again):
+    project.land_days(*days("2013-01-01", "2013-01-10"))
+    take_in(project, "2013-01-01", "2013-01-10")
+    for day in again:
+        project.land(f"{day}.parquet", flights(day, hours=(0, 3, 6), delay=1.0))
+    result = take_in(project, again[0], "2013-01-10")
+    expected = "6 rows on 2013-01-10, 0.38 times the median of the partitions before (16)"
+    assert expected in said(result, "row_count_is_usual")
