@@ -48,7 +48,7 @@ class Missing:
     @property
     def sentence(self) -> str:
         """What is expected."""
-        return f"Less than {self.below:.1%} of {self.column} is missing."
+        return f"Less than {100 * self.below:g} % of {self.column} is missing."
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Outliers:
     @property
     def sentence(self) -> str:
         """What is expected."""
-        return f"At most {self.at_most:.1%} of {self.column} lie beyond {self.factor:g} interquartile ranges."
+        return f"At most {100 * self.at_most:g} % of {self.column} lie beyond {self.factor:g} interquartile ranges."
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class References:
     @property
     def sentence(self) -> str:
         """What is expected."""
-        return f"At least {self.at_least:.0%} of {self.column} are in {self.table}.{self.to}."
+        return f"At least {100 * self.at_least:g} % of {self.column} are in {self.table}.{self.to}."
 
 
 Expectation = Missing | MissingSpike | Outliers | Volume | Shift | References

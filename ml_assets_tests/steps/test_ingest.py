@@ -6,6 +6,7 @@ from shutil import rmtree
 import pyarrow as pa
 import pytest
 
+from ml_assets import reading
 from ml_assets.errors import DeliveryError
 from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, deliver, ingest
@@ -416,3 +417,13 @@ def test_a_day_is_judged_by_all_days_before_it_whatever_is_judged_with_it(projec
     result = take_in(project, again[0], "2013-01-10")
     expected = "6 rows on 2013-01-10, 0.38 times the median of the partitions before (16)"
     assert expected in said(result, "row_count_is_usual")
+
+
+def test_the_query_of_a_broken_rule_finds_the_rows_of_the_run_and_no_others(project):
+    for day in (FIRST, SECOND, THIRD):
+        project.land(f"{day}.parquet", bad_delay(flights(day), 1))
+    take_in(project, FIRST)
+    result = take_in(project, SECOND, THIRD)
+    query = next(f.numbers["query"] for f in result.findings if f.check == "delay__is_at_most")
+    rows = reading.connect().sql(query).to_arrow_table()
+    assert sorted(rows["partition_key"].to_pylist()) == [SECOND, THIRD]

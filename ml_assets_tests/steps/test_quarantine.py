@@ -248,3 +248,13 @@ def test_an_outlier_that_is_released_stands_in_the_table(project):
     ingest.ingest(declared, project.step(DAY))
     assert [row["delay"] for row in in_table(project, LATE)] == [590.0]
     assert project.rows("quarantine/flights") == []
+
+
+def test_a_decision_is_not_on_the_row_that_is_delivered_again(project):
+    declared = project.table("flights", invalid_rows={"fail_above": 0.01})
+    project.land(f"{DAY}.parquet", with_values(flights(DAY), LATE, delay=1048.0))
+    assert ingest.ingest(declared, project.step(DAY))["tables/flights"].produced == {}
+    quarantine.drop(declared, project.lake, ALL, DROPPED)
+    assert set(ingest.ingest(declared, project.step(DAY))["tables/flights"].produced) == {DAY}
+    project.land(f"{DAY}.parquet", with_values(flights(DAY), LATE, delay=1049.0))
+    assert ingest.ingest(declared, project.step(DAY))["tables/flights"].produced == {}

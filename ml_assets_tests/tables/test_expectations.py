@@ -362,3 +362,9 @@ def test_a_year_of_partitions_is_judged_in_a_few_statements(con_of):
     assert len(verdicts) == 365 * len(expected)
     assert len(asked) <= 25
     assert sum(not v.passed for v in verdicts if v.check == "x0__missing") > 200
+
+
+def test_a_share_is_said_as_it_is_declared():
+    assert Missing("x", 0.0005).sentence == "Less than 0.05 % of x is missing."
+    assert Outliers("x", at_most=0.0005).sentence.startswith("At most 0.05 % of x")
+    assert References("x", "t", "y", 0.995).sentence == "At least 99.5 % of x are in t.y."
