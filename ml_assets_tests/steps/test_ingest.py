@@ -397,14 +397,17 @@ def test_a_shift_is_not_judged_by_what_another_contract_wrote(project, this, tha
 
 def test_a_refusal_leaves_rows_statistics_and_records_as_they_were(project):
     def standing():
-        memo = project.lake.get_object(f"memo/tables/flights/{SECOND}.json")
-        return project.lake.version("tables/flights"), project.lake.version("profiles/flights"), memo
+        tables = [project.rows(name) for name in ("tables/flights", "profiles/flights")]
+        rows = [[row for row in table if row["partition_key"] == SECOND] for table in tables]
+        return rows, project.lake.get_object(f"memo/tables/flights/{SECOND}.json")
 
     project.land_days(FIRST, SECOND)
     take_in(project, FIRST, SECOND)
     before = standing()
+    project.land(f"{FIRST}.parquet", flights(FIRST, delay=1.0))
     project.land(f"{SECOND}.parquet", bad_delay(flights(SECOND), 8))
-    assert take_in(project, FIRST, SECOND).produced.keys() == {FIRST}
+    result = take_in(project, FIRST, SECOND)
+    assert {day: produced.reused for day, produced in result.produced.items()} == {FIRST: False}
     assert standing() == before
 
 
