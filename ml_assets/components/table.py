@@ -1,6 +1,6 @@
 """Table: from delivered files to the rows that keep a contract."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Literal, Self
 
@@ -184,6 +184,10 @@ class Table(Declared):
     def _check_references(self, project: Project) -> None:
         tables = project.named(Table)
         self.expectations.resolve(self, self.columns(), {name: table.columns() for name, table in tables.items()})
+        for column, rule in self.expectations.references.items():
+            if self.name in _reached(rule.table, tables):
+                problem = f"{rule.table} refers back to {self.name}: neither could be made before the other."
+                raise self.error(problem, "expectations", "references", column)
 
     def _retry_policy(self) -> dg.RetryPolicy:
         seconds = self.duration(self.retry.delay, "retry", "delay").total_seconds()
@@ -270,4 +274,14 @@ def _by_column(promises: Sequence[Promise]) -> dict[str, list[str]]:
             found.setdefault(promise.column, []).append(
                 promise.sentence.removeprefix(f"In every row {promise.column} ").rstrip(".")
             )
+    return found
+
+
+def _reached(name: str, tables: Mapping[str, Table]) -> set[str]:
+    """A table and all that it refers to, directly or not."""
+    found, new = set[str](), {name}
+    while new:
+        found |= new
+        referred = [tables[each].expectations.references.values() for each in new & set(tables)]
+        new = {rule.table for rules in referred for rule in rules} - found
     return found

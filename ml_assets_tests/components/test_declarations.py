@@ -168,6 +168,18 @@ def test_a_wrong_contract_is_named_at_its_line_in_python(project, change, place,
     assert not [word for word in words if word not in said], said
 
 
+REFERS = "  expectations: {references: {carrier: {table: TABLE, column: carrier}}}\n"
+
+
+@pytest.mark.parametrize("flights", [FLIGHTS + REFERS.replace("TABLE", "carriers"), FLIGHTS], ids=["both", "itself"])
+def test_tables_that_refer_to_each_other_are_refused(project, flights):
+    back = "flights" if flights != FLIGHTS else "carriers"
+    path = project.declare(flights, CARRIERS + REFERS.replace("TABLE", back))
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'references:')}" in said
+    assert "refers back to" in said
+
+
 def test_a_rule_named_like_a_check_that_every_table_has_is_refused(project):
     rules = """
     class Config:

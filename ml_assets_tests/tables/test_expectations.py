@@ -11,7 +11,7 @@ import pytest
 from ml_assets import engine
 from ml_assets.feeds import flights as feed
 from ml_assets.tables.evaluate import Evidence, evaluate
-from ml_assets.tables.expectations import Missing, MissingSpike, Outliers, References, Shift, Volume
+from ml_assets.tables.expectations import Fences, Missing, MissingSpike, Outliers, References, Shift, Volume
 from ml_assets.tables.profile import PROFILE_SCHEMA, profile_partitions
 from ml_assets.tables.schema import Column, Contract
 from ml_assets.tables.validate import validate
@@ -368,3 +368,10 @@ def test_a_share_is_said_as_it_is_declared():
     assert Missing("x", 0.0005).sentence == "Less than 0.05 % of x is missing."
     assert Outliers("x", at_most=0.0005).sentence.startswith("At most 0.05 % of x")
     assert References("x", "t", "y", 0.995).sentence == "At least 99.5 % of x are in t.y."
+
+
+@pytest.mark.parametrize(("n", "passes"), [(20, True), (19, False)])
+def test_outliers_may_be_as_many_as_declared_and_no_more(n, passes):
+    expected = Outliers("x", at_most=0.05)
+    fences = (Fences(expected, "2013-01-01", n, 1, 1.0, 2.0, -0.5, 3.5),)
+    assert judge(expected, profiles([n]), ["2013-01-01"], fences=fences)[0].passed is passes
