@@ -80,9 +80,11 @@ def test_the_same_file_again_under_another_name_changes_nothing(graph):
     day = graph.free_day("flights")
     graph.deliver("flights", day, f"{day}-correction.csv", rows_of(day, 5, delay="1.0"))
     standing = graph.standing()
-    outcome = graph.deliver("flights", day, f"{day}-again.csv", Mutant().content(day))
+    graph.deliver("flights", day, f"{day}-again.csv", Mutant().content(day))
     assert graph.standing() == standing
-    assert outcome.row(5)["delay"] == 1.0
+    outcome = graph.deliver("flights", day, f"{day}-more.csv", rows_of(day, 6, delay="2.0"))
+    assert (outcome.row(5)["delay"], outcome.row(6)["delay"]) == (1.0, 2.0)
+    assert outcome.counts == (42, 40, 0, 2)
 
 
 def test_days_that_arrive_in_another_order_come_out_the_same_and_touch_only_themselves(graph):

@@ -139,7 +139,7 @@ def test_one_invalid_row_more_than_is_allowed_refuses_the_day(graph):
     outcome = graph.restate(Mutant(put("delay", "700", 5, 6, 7)))
     assert outcome.refused
     assert outcome.failed == {"delay__is_at_most", FEW_INVALID}
-    said = rf"More than 5 % of the rows break the contract \({outcome.day}: 7\.5 ?%\)\. See the quarantine\."
+    said = rf"More than 5(\.0)? ?% of the rows break the contract \({outcome.day}: 7\.5 ?%\)\. See the quarantine\."
     assert re.fullmatch(said, outcome.says(FEW_INVALID))
     assert FEW_INVALID in outcome.error
     assert [row["row"] for row in outcome.quarantined] == [5, 6, 7]
