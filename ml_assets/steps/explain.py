@@ -96,7 +96,8 @@ def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
     work = BY_LAYER[asset.layer](asset.spec, run)
     refusals = _refusals(asset, run) if asset.layer == "tables" else None
     for partition, inputs in work.inputs.items():
-        refused = refusals.known(partition, inputs) if refusals else None
+        stands = work.memo.known(partition, inputs)
+        refused = refusals.known(partition, inputs) if refusals and not stands else None
         yield partition, _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
     if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
         yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
@@ -112,7 +113,8 @@ def _judged(work: Work, partition: str, inputs: Mapping[str, str]) -> Verdict:
 
 
 def _refused(work: Work, partition: str, inputs: Mapping[str, str], refused: Entry) -> Verdict:
-    said = f"these deliveries broke the contract at {refused.made_at[:19]} UTC; what was there before stays"
+    because = refused.metadata.get("because", "they broke the contract")
+    said = f"these deliveries were refused at {refused.made_at[:19]} UTC: {because}; what was there before stays"
     return Verdict(Decision.REFUSED, (said,), work.memo.read(partition), inputs)
 
 

@@ -46,10 +46,10 @@ def _validate(spec: TableSpec, run: Run, files: Sequence[Stored]) -> StepResult:
         return StepResult(produced, unchanged(*(check.name for check in catalogue.of_table(spec))))
     asked = set(due)
     judgement = judge(spec, run, contract, due, [file for file in files if file.partition_key in asked])
-    good = [p for p in due if judgement.accepts(p)]
-    produced |= _replace(judgement, run.lake, memo, inputs, good)
-    for partition in held & asked - set(good):
-        refusals.write(partition, inputs[partition], "refused", {})
+    refused = {p: reason for p in due if (reason := judgement.refusal(p))}
+    produced |= _replace(judgement, run.lake, memo, inputs, [p for p in due if p not in refused])
+    for partition in held & set(refused):
+        refusals.write(partition, inputs[partition], "refused", {"because": refused[partition]})
     return StepResult(produced, findings.of(judgement))
 
 

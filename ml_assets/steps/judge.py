@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
 from ml_assets.engine import connect
+from ml_assets.errors import shorten
 from ml_assets.steps import quarantine
 from ml_assets.steps.days import shift
 from ml_assets.steps.deliver import Stored
@@ -94,15 +95,23 @@ class Judgement:
             found[column] += n
         return found
 
-    def accepts(self, partition: str) -> bool:
-        """Whether the rows of a partition may take the place of what it held."""
-        whole = self.counts(partition).delivered > 0 and not self.problems.get(partition)
-        few_invalid = self.invalid_share(partition) <= self.spec.fail_above
-        return whole and few_invalid and partition not in self._failed
+    def refusal(self, partition: str) -> str:
+        """Why the rows of a partition may not take the place of what it held; "" where they may."""
+        reasons = [problem.problem for problem in self.problems.get(partition, ())]
+        if not reasons and not self.counts(partition).delivered:
+            reasons.append("it holds no rows")
+        if (share := self.invalid_share(partition)) > self.spec.fail_above:
+            reasons.append(f"{share:.1%} of its rows break the contract, {self.spec.fail_above:.1%} may")
+        return shorten([*reasons, *self._failed.get(partition, ())], 3)
 
     @cached_property
-    def _failed(self) -> set[str]:
-        return {v.partition for v in self.verdicts if not v.passed and v.severity == "error"}
+    def _failed(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for verdict in self.verdicts:
+            if not verdict.passed and verdict.severity == "error":
+                found.setdefault(verdict.partition, []).append(verdict.sentence)
+        return found
+
 
 
 def judge(

@@ -19,6 +19,7 @@ from ml_assets.errors import shorten
 from ml_assets.records import Produced
 
 FIRST = "first time"
+_EARLIER = "it was made by an earlier release of ml_assets"
 _HASH = re.compile(r"(?:[\w.-]+:)?([0-9a-f]{12,})")
 _READABLE = 60
 
@@ -72,7 +73,7 @@ def flat(value: Any, name: str = "") -> dict[str, str]:
 def differences(before: Entry, code: str, config: Mapping[str, str], inputs: Mapping[str, str]) -> list[str]:
     """What is not as it was, in words: inputs first, then the code version, then the configuration."""
     if not before.code:
-        return ["it was made by an earlier release of ml_assets"]
+        return [_EARLIER]
     changed = [_change(name, before.inputs.get(name), inputs.get(name)) for name in {**before.inputs, **inputs}]
     changed += [f"code version {before.code} → {code}"] if before.code != code else []
     for name in {**before.config, **config}:
@@ -114,7 +115,10 @@ class Memo:
 
     def changes(self, entry: Entry | None, inputs: Mapping[str, str]) -> list[str]:
         """What differs from an entry; nothing when it stands."""
-        return differences(entry, self._code, self._config, inputs) if entry else [FIRST]
+        if entry is None:
+            return [FIRST]
+        found = differences(entry, self._code, self._config, inputs)
+        return found or ([] if entry.fingerprint == self.fingerprint(inputs) else [_EARLIER])
 
     def survey(self, inputs: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, Produced], list[str]]:
         """Of the partitions with these inputs: those that stand already, and those to compute, sorted."""

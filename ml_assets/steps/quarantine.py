@@ -98,7 +98,8 @@ def register(con: "duckdb.DuckDBPyConnection", lake: Lake, spec: TableSpec) -> N
     A decision is on what had been delivered by then: the same row of a file that arrived again is open.
     """
     if not lake.exists(spec.quarantine):
-        raise TableNotFoundError(f"{spec.quarantine} does not exist yet. Materialize tables/{spec.name} first.")
+        advice = f"`ml-assets explain tables/{spec.name}` says what became of its deliveries"
+        raise TableNotFoundError(f"No delivery of {spec.name} has been judged row by row yet: {advice}.")
     for view, name in (("_quarantine", spec.quarantine), ("_raw", spec.raw)):
         _with_partition(con, lake.dataset(name), view)
     _register_decisions(con, lake, spec)
