@@ -65,7 +65,7 @@ TABLES = {
   schema_drift: {columns: discard_value, data_type: discard_value}
   expectations: {volume: null}""",
     "local": """
-  source: {files: "local/*.csv*", format: {time_zone: America/New_York}}
+  source: {files: "local/*", format: {time_zone: America/New_York}}
   expectations: {volume: null}""",
 }
 _TABLE = """\
@@ -156,6 +156,14 @@ class Mutant:
     def content(self, day: str) -> bytes:
         """What is delivered of a day."""
         return self.text(csv(self.rows(day)))
+
+
+def as_parquet(rows: Rows) -> bytes:
+    """The same rows as a Parquet file; an empty field is null, `NaN` and `inf` are what they are."""
+    types = {"seats": pa.int64(), "delay": pa.float64(), "distance": pa.float64()}
+    types |= dict.fromkeys(("arrived_at", "known_at"), pa.timestamp("us", "UTC"))
+    texts = {name: pa.array([row[name] or None for row in rows], pa.string()) for name in rows[0]}
+    return parquet(pa.table({name: text.cast(types.get(name, pa.string())) for name, text in texts.items()}))
 
 
 def put(column: str, value: str, *lines: int) -> Callable[[Rows], Rows]:

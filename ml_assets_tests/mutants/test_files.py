@@ -1,11 +1,12 @@
 """Mutants of files: bytes that are no text, text that is no table, tables of other columns, times without a zone."""
 
 import gzip
+import json
 import re
 
 import pytest
 
-from ml_assets_tests.mutants.delivery import Mutant, adding, good, put, together, without
+from ml_assets_tests.mutants.delivery import Mutant, adding, as_parquet, good, put, together, without
 from ml_assets_tests.mutants.graph import Graph
 
 READABLE = "files_are_readable_and_have_the_columns"
@@ -35,6 +36,7 @@ def mixed_line_ends(content):
 
 ACCEPTED = {
     "a byte order mark": lambda content: b"\xef\xbb\xbf" + content,
+    "a byte order mark before a quote": lambda content: b"\xef\xbb\xbf" + content.replace(b"flight_id", b'"flight_id"'),
     "mixed line ends": mixed_line_ends,
     "no line end at the end": lambda content: content[:-1],
     "empty lines": lambda content: content.replace(b"\n", b"\n\n"),
@@ -187,6 +189,16 @@ def test_a_row_on_several_lines_is_named_by_the_line_on_which_it_begins(graph):
     (row,) = outcome.quarantined
     assert row["row"] == 7
     assert outcome.row(4)["gate"] == "A\n3"
+
+
+def test_a_float_that_is_no_number_is_nothing_and_an_infinite_one_breaks_a_rule(graph):
+    day, edit = "2012-05-01", together(put("delay", "NaN", 5), put("delay", "inf", 6), put("distance", "nan", 7))
+    outcome = graph.deliver("local", day, f"{day}.parquet", as_parquet(edit(good(day))))
+    assert outcome.failed == {"delay__is_finite", "delay__is_at_most", "distance__is_not_null"}
+    assert outcome.row(5)["delay"] is None
+    assert outcome.says("delay__missing").startswith(f"delay: 2.6 % missing on {day} (1 of 38)")
+    found = [(row["row"], row["rules"], json.loads(row["record"])["delay"]) for row in outcome.quarantined]
+    assert found == [(5, ["delay is finite", "delay <= 600"], "inf"), (6, ["distance is not null"], 64.5)]
 
 
 def test_the_29th_of_february_of_a_leap_year_is_a_day_like_others(graph):

@@ -8,6 +8,8 @@ import time
 import dagster as dg
 import pytest
 
+from ml_assets.adapters.sources.base import Fetched
+from ml_assets.adapters.sources.python import PythonSource
 from ml_assets.adapters.sources.s3 import client_from_environment
 from ml_assets.orchestration.alerts import alert_sensor
 from ml_assets_tests import s3
@@ -268,3 +270,17 @@ def test_an_object_whose_name_climbs_out_of_its_folder_is_left_out_and_named(obj
     assert f"s3://{s3.BUCKET}/flights/**/*.csv has nothing of {NEXT}." in outcome.error
     assert said in outcome.error
     assert [path.name for path in objects.project.landing.parent.iterdir()] == ["lake"]
+
+
+def test_a_source_of_any_kind_that_gives_a_name_which_climbs_is_refused_at_once(graph_of, monkeypatch):
+    def fetch(_source, partitions, _positions):
+        return (Fetched(day, f"../../{day}.csv", Mutant().content(day)) for day in partitions)
+
+    monkeypatch.setattr(PythonSource, "fetch", fetch)  # none of ours does that
+    graph = graph_of("{python: PACKAGE.contracts.Flights}")
+    outcome = graph.run("flights", DAY)
+    assert outcome.refused
+    assert f"flights: the name '../../{DAY}.csv' leads out of its folder. Deliver it under another." in outcome.error
+    assert waits(outcome) == []
+    assert not graph.project.lake.exists("raw/flights")
+    assert not list(graph.project.landing.parent.rglob("*.csv"))
