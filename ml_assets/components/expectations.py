@@ -131,19 +131,25 @@ class Expectations(Schema):
     )
 
     def resolve(
-        self, component: Declared, columns: Sequence[Column], tables: Mapping[str, Sequence[Column]] | None = None
+        self,
+        component: Declared,
+        columns: Sequence[Column],
+        tables: Mapping[str, Sequence[Column]] | None = None,
+        *,
+        daily: bool = True,
     ) -> tuple[Expectation, ...]:
         """The expectations of a table with these columns; what does not fit is an error of the component at its line.
 
-        `tables` are the columns of all declared tables; without them, those that are referred to are not looked up.
+        `tables` are the columns of all declared tables; without them, those that are referred to are not looked up. A
+        table that is not `daily` has no earlier partitions to be compared with.
         """
         asked = _Asked(component, {column.name: column for column in columns}, tables)
         found = (
             *self._missing(asked),
-            *(_spikes(self.spikes, columns) if self.spikes else ()),
+            *(_spikes(self.spikes, columns) if self.spikes and daily else ()),
             *self._outliers(asked),
-            *([Volume(**vars(asked.ordered(self.volume)))] if self.volume else ()),
-            *self._shift(asked),
+            *([Volume(**vars(asked.ordered(self.volume)))] if self.volume and daily else ()),
+            *self._shift(asked, daily=daily),
             *self._references(asked),
         )
         asked.require_different_names(found)
@@ -172,7 +178,9 @@ class Expectations(Schema):
             asked.column("outliers", name, _NUMBERS)
             yield Outliers(name, rule.factor, rule.action, rule.at_most, rule.severity)
 
-    def _shift(self, asked: "_Asked") -> Iterator[Shift]:
+    def _shift(self, asked: "_Asked", *, daily: bool) -> Iterator[Shift]:
+        if self.shift and not daily:
+            raise asked.error("a table without partitions has no days to compare with.", "shift")
         for name, rule in self.shift.items():
             asked.column("shift", name, _SHIFTING)
             days = [

@@ -172,7 +172,7 @@ class Table(Declared):
             known_at=self.known_at or (quote(self.event_timestamp) if self.event_timestamp else None),
             fail_above=self.invalid_rows.fail_above,
             schema_drift=SchemaPolicy(self.schema_drift.columns, self.schema_drift.data_type),
-            expectations=self.expectations.resolve(self, self.columns()),
+            expectations=self.expectations.resolve(self, self.columns(), daily=self.partitions is not None),
         )
 
     def _columns(self) -> tuple[Column, ...]:
@@ -183,7 +183,12 @@ class Table(Declared):
 
     def _check_references(self, project: Project) -> None:
         tables = project.named(Table)
-        self.expectations.resolve(self, self.columns(), {name: table.columns() for name, table in tables.items()})
+        self.expectations.resolve(
+            self,
+            self.columns(),
+            {name: table.columns() for name, table in tables.items()},
+            daily=self.partitions is not None,
+        )
         for column, rule in self.expectations.references.items():
             if self.name in _reached(rule.table, tables):
                 problem = f"{rule.table} refers back to {self.name}: neither could be made before the other."

@@ -170,10 +170,11 @@ def _source(found: Sequence[Seen], keys: Sequence[str], *, name: str, class_name
         "" if not keys else ", as you said; no two rows share them" if given else ", which no two rows share; is it so?"
     )
     body = "\n".join(line for index, seen in enumerate(found) for line in _field(seen, index))
+    plain = re.sub(r'["\\\x00-\x1f]', "_", name)  # inside a docstring
     return (
-        f'"""A first contract, from {n_rows} of {name}. Say what each column means, and correct the rules."""\n\n'
+        f'"""A first contract, from {n_rows} of {plain}. Say what each column means, and correct the rules."""\n\n'
         f"{imported}import pandera.pandas as pa\n\n\n"
-        f'class {class_name}(pa.DataFrameModel):\n    """Rows like those of {name}."""\n\n    {held}{why}\n{body}\n'
+        f'class {class_name}(pa.DataFrameModel):\n    """Rows like those of {plain}."""\n\n    {held}{why}\n{body}\n'
     )
 
 

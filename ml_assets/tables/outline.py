@@ -221,15 +221,17 @@ def _parsed(name: str, file: Path, source: str | bytes) -> _Module:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     names = {class_name: f"{name}.{class_name}" for class_name in classes}
     for node in tree.body:
-        names |= _imported(node)
+        names |= _imported(node, name)
     return _Module(name, file, names, classes)
 
 
-def _imported(node: ast.stmt) -> dict[str, str]:
+def _imported(node: ast.stmt, within: str) -> dict[str, str]:
     if isinstance(node, ast.Import):
         return {a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names}
-    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        return {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    if isinstance(node, ast.ImportFrom):
+        package = ".".join(within.split(".")[: -node.level]) if node.level else ""
+        module = ".".join(part for part in (package, node.module) if part)
+        return {a.asname or a.name: f"{module}.{a.name}" for a in node.names}
     return {}
 
 

@@ -12,7 +12,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from pydantic import Field
 
 from ml_assets.components.declared import Declared
-from ml_assets.components.expectations import Expectations
+from ml_assets.components.expectations import Expectations, ShiftRule
 from ml_assets.errors import DeclarationError
 from ml_assets.tables.expectations import Missing, MissingSpike, Outliers, References, Shift, Volume
 from ml_assets.tables.schema import Column
@@ -159,3 +159,11 @@ def test_two_columns_that_share_a_check_are_refused():
     columns = (Column("wind gust", "DOUBLE", True), Column("wind_gust", "DOUBLE", True))
     with pytest.raises(DeclarationError, match="two expectations have the name wind_gust__missing"):
         Expectations().resolve(Holder(name="weather"), columns, {})
+
+
+def test_a_table_without_partitions_is_compared_with_no_days():
+    columns = [Column("delay", "DOUBLE", True)]
+    resolved = Expectations().resolve(Holder(name="carriers"), columns, daily=False)
+    assert resolved == (Missing("delay", 0.1, "warn"),)
+    with pytest.raises(DeclarationError, match="has no days to compare with"):
+        Expectations(shift={"delay": ShiftRule()}).resolve(Holder(name="carriers"), columns, daily=False)

@@ -96,3 +96,11 @@ def test_a_polled_day_is_missing_until_it_was_asked_for(project):
     outputs = frozenset({"raw/flights"})
     ingest.ingest(project.table("flights", **polled), project.step(FIRST, SECOND, outputs=outputs))
     assert missing(project, **polled) == set()
+
+
+def test_a_day_that_was_refused_is_not_missing_until_something_of_it_changes(taken_in):
+    taken_in.land(f"{THIRD}.parquet", b"PAR1")
+    assert missing(taken_in) == {THIRD}
+    take_in(taken_in, THIRD)
+    assert missing(taken_in) == set()
+    assert missing(taken_in, invalid_rows={"fail_above": 0.3}) == {FIRST, SECOND, THIRD}

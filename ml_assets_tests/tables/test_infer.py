@@ -104,6 +104,10 @@ def test_types_nulls_bounds_sets_and_codes_are_what_the_rows_show():
     }
 
 
+def test_any_file_name_may_stand_in_the_contract(keeps):
+    keeps(b"a,b\n1,x\n2,y\n", 'or"""ders\\N.csv')
+
+
 def test_a_code_with_leading_zeros_stays_text():
     assert rules_of("zip\n01234\n99999\n")["zip"] == r'pa.Field(str_matches=r"\d{5}$", description="")'
 

@@ -61,6 +61,15 @@ def test_a_base_class_may_live_in_another_module(declare):
     assert [column.name for column in contract.outline(reference)] == ["a", "b"]
 
 
+def test_a_base_class_may_be_imported_relatively(declare, tmp_path):
+    package = tmp_path / "shop_of_tests"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    declare("class Base(pa.DataFrameModel):\n    a: str\n", "Base", module="shop_of_tests/base")
+    declare("from .base import Base\nclass Table(Base):\n    b: int\n", "Table", module="shop_of_tests/contracts")
+    assert [column.name for column in contract.outline("shop_of_tests.contracts.Table")] == ["a", "b"]
+
+
 def test_the_outline_imports_neither_the_module_nor_its_package_nor_heavy_libraries(tmp_path):
     package = tmp_path / "project"
     package.mkdir()
