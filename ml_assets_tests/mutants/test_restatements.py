@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 
 import dagster as dg
 import pytest
@@ -73,6 +74,14 @@ def test_a_file_with_an_older_name_and_date_that_arrives_later_counts_as_what_ca
     graph.deliver("flights", day, f"{day}T12.csv", rows_of(day, 5, delay="1.0"))
     path = graph.project.land(f"{day}T06.csv", rows_of(day, 5, delay="2.0"), table="flights")
     os.utime(path, (0, 0))
+    assert graph.run("flights", day).row(5)["delay"] == 2.0
+
+
+def test_of_files_that_are_seen_at_once_the_one_that_was_written_last_wins(graph):
+    day = graph.free_day("flights")
+    graph.project.land(f"{day}T12.csv", rows_of(day, 5, delay="1.0"), table="flights")
+    time.sleep(0.05)  # more than a tick of the file system's clock
+    graph.project.land(f"{day}-correction.csv", rows_of(day, 5, delay="2.0"), table="flights")
     assert graph.run("flights", day).row(5)["delay"] == 2.0
 
 

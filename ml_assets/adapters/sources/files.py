@@ -87,4 +87,5 @@ def _read(path: str) -> tuple[bytes, Entry]:
 
 def _entry_of(path: str, found: os.stat_result) -> Entry:
     # With the time of the last change of the inode, a file of the same size and an old date is seen to be another.
-    return Entry(path, found.st_size, f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}")
+    stat = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
+    return Entry(path, found.st_size, stat, written=found.st_ctime_ns)

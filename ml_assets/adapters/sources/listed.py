@@ -15,8 +15,8 @@ from ml_assets.errors import DeliveryError, SourceUnavailableError
 class Entry:
     """A listed file. `stat` changes when it is written again, be it with the same bytes.
 
-    `content` is what tells its bytes apart without reading them, where the listing knows that. An entry with a
-    `problem` cannot be delivered.
+    `content` is what tells its bytes apart without reading them, where the listing knows that. `written` orders files
+    that are seen at once by when they came. An entry with a `problem` cannot be delivered.
     """
 
     path: str
@@ -24,6 +24,7 @@ class Entry:
     stat: str
     content: str | None = None
     problem: str = ""
+    written: float = 0.0
 
     @property
     def position(self) -> str:
@@ -75,6 +76,7 @@ class Listed:
     def _changed(self, partition: str, group: list[Entry], before: Mapping[str, str]) -> Iterator[Fetched]:
         position = {self.pattern.name(entry.path): entry.position for entry in group}
         fresh = [entry for entry in group if before.get(self.pattern.name(entry.path)) != entry.position]
+        fresh.sort(key=lambda entry: entry.written)  # the newest wins by key; those of one moment stay in order of name
         for entry in fresh:
             content, state = self.read(entry)
             name = self.pattern.name(entry.path)

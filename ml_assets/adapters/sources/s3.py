@@ -84,7 +84,8 @@ class S3Source(Listed):
 
     def _entry(self, key: str, etag: str, size: int, modified: Any) -> Entry:
         # The time is no part of what an object is, but tells former content that came back from what never went.
-        return Entry(f"s3://{self._bucket}/{key}", size, f"{etag}-{size}-{modified.isoformat()}", f"{etag}-{size}")
+        path, content = f"s3://{self._bucket}/{key}", f"{etag}-{size}"
+        return Entry(path, size, f"{content}-{modified.isoformat()}", content, written=modified.timestamp())
 
     def _key(self, path: str) -> str:
         return path.removeprefix(f"s3://{self._bucket}/")

@@ -79,7 +79,7 @@ def test_no_page_of_a_listing_is_forgotten(bucket):
         list(pool.map(lambda n: bucket.write(f"2013-01-05T{n:04}.json", str(n).encode()), range(MANY)))
     state = bucket.source().look({}).states["2013-01-05"]
     assert state.n_files == MANY
-    assert names(bucket.source(), "2013-01-05") == [f"2013-01-05T{n:04}.json" for n in range(MANY)]
+    assert sorted(names(bucket.source(), "2013-01-05")) == [f"2013-01-05T{n:04}.json" for n in range(MANY)]
 
 
 def test_objects_of_the_same_second_are_all_seen(bucket):
