@@ -1,6 +1,7 @@
 """How delivered bytes are to be read, and what happens when their columns or types are not those of the contract."""
 
 import codecs
+import re
 import zoneinfo
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,6 +11,11 @@ from ml_assets.errors import DeclarationError
 Evolution = Literal["evolve", "freeze", "discard_row", "discard_value"]
 GIB = 2**30
 _SIGNS = ("delimiter", "quote", "escape")
+_PATTERNS = ("timestamp_format", "date_format")
+_DIRECTIVE = re.compile("%(-?.|)", re.DOTALL)
+_YEARS = frozenset({"Y", "y", "-y", "G", "g", "c", "x"})
+# Those of DuckDB's strptime without %n, nanoseconds, which no table keeps.
+_DIRECTIVES = _YEARS | set("aAbBhdfHIjmMpSTuUVwWXzZ%") | {"-d", "-H", "-I", "-j", "-m", "-M", "-S"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Format:
         _check_words(self, ("kind", "compression", "decimal", "ambiguous_time"))
         self._check_signs()
         _check_encoding(self.encoding)
+        for name in _PATTERNS:
+            _check_pattern(name, getattr(self, name))
         if self.time_zone is not None:
             _check_zone(self.time_zone)
         if self.items is not None and self.kind not in ("auto", "json"):
@@ -87,11 +95,21 @@ def _check_words(format: Format, names: tuple[str, ...]) -> None:
             raise DeclarationError(f"format.{name} is {getattr(format, name)!r}: write one of {', '.join(known)}")
 
 
+def _check_pattern(name: str, pattern: str | None) -> None:
+    """Refuse what strptime does not know, and what is of the year 1900 since it says none."""
+    found = [] if pattern is None else _DIRECTIVE.findall(pattern)
+    if unknown := [f"%{sign}" for sign in found if sign not in _DIRECTIVES]:
+        advice = "write %Y, %m, %d, %H, %M, %S, %f, %z and the like"
+        raise DeclarationError(f"format.{name} {pattern!r} holds {unknown[0]}, which is unknown; {advice}")
+    if pattern is not None and not _YEARS & set(found):
+        raise DeclarationError(f"format.{name} {pattern!r} has no year; write %Y, or %y for two digits")
+
+
 def _check_encoding(encoding: str) -> None:
     try:
         codecs.lookup(encoding)
         "".encode(encoding)
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise DeclarationError(f"format.encoding: {error}; write utf-8, utf-16, latin-1, cp1252 or the like") from error
 
 

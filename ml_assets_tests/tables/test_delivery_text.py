@@ -220,6 +220,16 @@ def test_a_time_pattern_knows_the_calendar_and_the_zone():
     )
 
 
+@pytest.mark.parametrize("word", ["infinity", "-Infinity", " epoch", "05.01.13 14:00", "05.01.99 14:00"])
+def test_words_and_years_of_two_digits_are_no_times_of_a_pattern(word):
+    pattern = {"timestamp_format": "%d.%m.%Y %H:%M", "time_zone": "UTC"}
+    assert f"line 3 holds '{word}'" in refusal(f"at\n05.01.2013 14:00\n{word}\n", "a.csv", "at", **pattern)
+    day = word.partition(" ")[0] or word
+    assert f"holds '{day}'" in refusal(f"day\n{day}\n", "a.csv", "day", date_format="%d.%m.%Y")
+    short = {"timestamp_format": "%d.%m.%y %H:%M", "time_zone": "UTC"}
+    assert values("at\n05.01.13 14:00\n", "a.csv", "at", **short) == [utc(1, 5, 14)]
+
+
 CODECS = {".gz": gzip.compress, ".zst": lambda content: pa.compress(content, "zstd", asbytes=True)}
 
 

@@ -85,6 +85,21 @@ def test_a_record_of_parquet_holds_lists_decimals_and_what_json_has_no_number_fo
     assert second == {"n": 2**63, "x": None, "list": [2], "half": None, "bytes": "\\xFF"}
 
 
+def test_views_of_parquet_are_text_as_any():
+    rows = {
+        "n": [1, 2],
+        "x": pa.array(["late", None], pa.string_view()),
+        "seen": pa.array([None, b"a"], pa.binary_view()),
+    }
+    found = gathered([("a.parquet", parquet(pa.table(rows)))], TWO, columns="discard_row", data_type="discard_row")
+    assert [json.loads(record) for record in found.refused["record"].to_pylist()] == [
+        {"n": 1, "x": "late", "seen": None},
+        {"n": 2, "x": None, "seen": "a"},
+    ]
+    said = problem([("a.parquet", parquet(pa.table(rows)))], columns="evolve", data_type="discard_row")
+    assert "column seen is binary_view; deliver it flat, or discard the column" in said
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_record_with_its_fault_corrected_is_a_delivery_again(file):
     found = gathered([file], TWO, columns="discard_row", data_type="discard_row")
@@ -237,6 +252,12 @@ def test_a_nullable_column_may_be_absent_in_a_table_that_evolves():
         ),
         (lambda: Format(kind="csv", items="data"), "format.items leads into a JSON document, but format.kind is csv"),
         (lambda: Format(max_bytes=0), "format.max_bytes is 0"),
+        (lambda: Format(encoding="undefined"), "format.encoding: "),
+        (lambda: Format(encoding="utf\0"), "format.encoding: "),
+        (lambda: Format(timestamp_format="%d.%m.%Y %Q"), "format.timestamp_format '%d.%m.%Y %Q' holds %Q"),
+        (lambda: Format(timestamp_format="%Y-%m-%d %H:%M:%S.%n"), "holds %n, which is unknown; write %Y"),
+        (lambda: Format(date_format="%d.%m.%Y%"), "format.date_format '%d.%m.%Y%' holds %, which is unknown"),
+        (lambda: Format(date_format="%d.%m."), "format.date_format '%d.%m.' has no year"),
     ],
 )
 def test_a_wrong_declaration_says_what_to_write(declared, words):

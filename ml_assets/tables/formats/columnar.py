@@ -50,14 +50,18 @@ class ColumnarCells(Cells):
             return values.cast(pa.float32())
         if isinstance(values.type, pa.BaseExtensionType):
             return values.cast(values.type.storage_type)
-        return values.cast(pa.string()) if t.is_decimal256(values.type) else values
+        if t.is_binary_view(values.type):  # no row can be taken from a view
+            return values.cast(pa.binary())
+        is_text = t.is_decimal256(values.type) or t.is_string_view(values.type)
+        return values.cast(pa.string()) if is_text else values
 
     def infer(self, name: str) -> str | None:
         """By the type of the file's column; integers may be numbers, if they are too large."""
         kind = self._table[name].type
         if self._table[name].null_count == self.n_rows:
             return None
-        if t.is_nested(kind) or t.is_binary(kind) or t.is_large_binary(kind) or isinstance(kind, pa.BaseExtensionType):
+        is_binary = t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind)
+        if t.is_nested(kind) or is_binary or isinstance(kind, pa.BaseExtensionType):
             raise UnreadableError(f"column {name} is {kind}", "deliver it flat, or discard the column")
         order = ("BIGINT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMPTZ")
         fitting = (known for known in order if self.typed(Column(name, known, nullable=True)).bad is None)

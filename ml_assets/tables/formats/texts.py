@@ -111,11 +111,16 @@ def _instants(texts: pa.Array, format: Format) -> _Parsed:
 
 
 def _by_pattern(texts: pa.Array, pattern: str, format: Format, kind: str) -> _Parsed:
-    """DuckDB's strptime, since the one of Arrow takes 29 February of any year for the 1st of March."""
+    """DuckDB's strptime, since the one of Arrow takes 29 February of any year for the 1st of March.
+
+    To it infinity and epoch are of the year 1900 under any pattern, and 13 is the year 13 under %Y: neither is taken.
+    """
+    parsed = f"CASE WHEN regexp_matches(v, '[0-9]') THEN try_strptime(v, {engine.literal(pattern)}) END AS v"
+    first_year = 1000 if "%Y" in pattern else 1
     con = engine.scratch()
     con.register("texts_to_parse", pa.table({"v": texts}))
     try:
-        query = f"SELECT try_strptime(v, {engine.literal(pattern)}) AS v FROM texts_to_parse"
+        query = f"SELECT CASE WHEN year(v) >= {first_year} THEN v END AS v FROM (SELECT {parsed} FROM texts_to_parse)"
         values = con.sql(query).to_arrow_table()["v"].combine_chunks()
     finally:
         con.unregister("texts_to_parse")
