@@ -147,7 +147,7 @@ class HttpApi(Schema):
 
     def spec(self, component: Declared, *, daily: bool) -> base.Http:
         """The declaration as the source knows it."""
-        if urlsplit(self.url).scheme not in ("http", "https"):
+        if not _is_web_address(self.url):
             raise component.error("this is no address that begins with https:// or http://.", "source", "http", "url")
         if daily != any(DAY in text for text in [self.url, *self.params.values()]):
             advice = f"write {DAY}, the day that is asked for, in" if daily else f"the table has no days: no {DAY} in"
@@ -236,6 +236,13 @@ def _has_password(url: str) -> bool:
     # Its own rules, since a template in a URL is none that `urlsplit` knows, and a password may hold anything.
     user, _, _ = url.partition("://")[2].rpartition("@")
     return ":" in user and "{{" not in user.partition(":")[2]
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:  # of brackets in the host
+        return False
 
 
 def _advice(what: str, variable: str) -> str:

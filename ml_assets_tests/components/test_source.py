@@ -104,6 +104,11 @@ WRONG = {
         ["the Authorization does not belong into YAML", "{{ env.SHOP_TOKEN }}"],
     ),
     "no web address": ('source: {http: {url: "ftp://a/{partition}"}}', "http:", ["https:// or http://"]),
+    "an address with a bracket": (
+        'source: {http: {url: "https://[a/{partition}"}}',
+        "http:",
+        ["https:// or http://"],
+    ),
     "no day to ask for": ('source: {http: {url: "https://a/"}}', "http:", ["write {partition}", "`url` or `params`"]),
     "two ways to the next page": (HTTP + ", next_url: a, page_param: b}}", "http:", ["not by next_url and page_param"]),
     "an interval that is none": (HTTP + ", every: hourly}}", "http:", ["'hourly' is no duration"]),

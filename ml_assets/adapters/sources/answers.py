@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ml_assets import clock
 from ml_assets.adapters.sources.base import Http
@@ -99,12 +99,11 @@ def text_at(content: bytes, path: str, place: str) -> str | None:
     import msgspec
 
     raw = _at(content, path, place, missing=b"null")
-    value: Any = msgspec.json.decode(raw)
-    if value is None or value is False or value == "":
+    if raw in (b"null", b"false", b'""'):
         return None
-    if isinstance(value, dict | list):
+    if raw[:1] in b"{[":
         raise DeliveryError(f"{place}: a text is expected at {path}, and there is {raw[:40]!r}.")
-    return value if isinstance(value, str) else raw.decode()
+    return msgspec.json.decode(raw, type=str) if raw[:1] == b'"' else raw.decode()
 
 
 def _at(content: bytes, path: str, place: str, missing: bytes | None = None) -> bytes:
@@ -113,8 +112,9 @@ def _at(content: bytes, path: str, place: str, missing: bytes | None = None) -> 
 
     raw, rest = content.removeprefix(b"\xef\xbb\xbf").strip(), path
     try:
+        raw.decode()  # msgspec looks at the texts that it is asked for only
         msgspec.json.decode(raw, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise DeliveryError(f"{place}: the answer is no JSON ({error}); it begins with {raw[:40]!r}.") from error
     while rest:
         names = _members(raw)
@@ -168,9 +168,9 @@ def _wait(answer: Answer | None, n: int) -> timedelta:
     after = answer.retry_after if answer else None
     if after is None:
         return _BACK_OFF * 2**n
-    if after.strip().isdigit():
-        return timedelta(seconds=min(int(after), 10**9))
     try:
+        if after.strip().isdigit():
+            return timedelta(seconds=min(int(after), 10**9))
         until = parsedate_to_datetime(after)
     except ValueError:
         return _BACK_OFF * 2**n

@@ -44,7 +44,7 @@ class Http:
     next_url: str | None = None  # path in the answer to the address of the next page, or "header:link"
     next_cursor: str | None = None  # path in the answer to a token, sent as the parameter `cursor_param`
     cursor_param: str = "cursor"
-    page_param: str | None = None  # pages counted 1, 2, ... until one is empty
+    page_param: str | None = None  # pages counted 1, 2, ... until one is empty or not there
     every: timedelta = timedelta(hours=1)
     look_back: timedelta = timedelta(days=2)
     timeout: timedelta = timedelta(seconds=30)

@@ -108,7 +108,7 @@ class _Pages:
         left = MOST_BYTES - sum(len(page.lines) for page in pages)
         answer = self.client.get(url, params, place=place, most_bytes=left)
         if answer.status in NOTHING:
-            if self.partition and number == 1:
+            if self.spec.page_param if pages else self.partition:
                 return _Page(b"", None, began_at)
             raise DeliveryError(f"{place}: status {answer.status}, there is nothing. Correct `url`.")
         items = items_of(answer.content, self.spec.items, place)
@@ -138,8 +138,12 @@ class _Pages:
             link = text_at(answer.content, self.spec.next_url or "", place)
         if not link:
             return None
-        absolute = urljoin(answer.url, link)
-        if _origin(absolute) != _origin(self.spec.url):
+        try:
+            absolute = urljoin(answer.url, link)
+            elsewhere = _origin(absolute) != _origin(self.spec.url)
+        except ValueError as error:
+            raise DeliveryError(f"{place}: the next page has no address: {error}. Ask the API's owner.") from error
+        if elsewhere:
             problem = f"the next page is at {_plain(absolute)}, and its headers are for no other server"
             raise DeliveryError(f"{place}: {problem}. Correct `url`, or ask the API's owner.")
         return absolute
@@ -171,7 +175,11 @@ def _problem(spec: Http, subject: Subject) -> str | None:
     ways = [spec.next_url, spec.next_cursor, spec.page_param]
     if sum(way is not None for way in ways) > 1:
         return "write only one of `next_url`, `next_cursor` and `page_param`."
-    if urlsplit(spec.url).scheme not in ("http", "https") or not urlsplit(spec.url).hostname:
+    try:
+        scheme, host, _ = _origin(spec.url)
+    except ValueError as error:
+        return f"`url` is no address: {error}."
+    if scheme not in ("http", "https") or not host:
         return f"`url` is no http:// or https:// address: {_plain(spec.url)}"
     asks = any("{partition}" in text for text in [spec.url, *spec.params.values()])
     if subject.daily != asks:

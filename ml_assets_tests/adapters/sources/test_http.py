@@ -258,6 +258,7 @@ def test_what_will_not_pass_is_said_at_once(serve, status, says):
         (b'{"rows": [1, 2', "rows", "is no JSON"),
         (b"[" * 100_000 + b"]" * 100_000, "", "is no JSON"),
         (b"", "", "is no JSON"),
+        (b'{"caf\xe9": 1, "rows": []}', "rows", "is no JSON.*0xe9"),
         (b'{"error": "quota", "code": 7}', "data.rows", "no data of `items: data.rows`, but an object of error, code"),
         (b'{"data": {"row": []}}', "data.rows", "no rows of `items: data.rows`, but an object of row"),
         (b'{"data": [1], "total": 1}', "", "no list as the answer but an object of data, total"),
@@ -277,6 +278,35 @@ def test_the_next_page_is_on_the_same_server(serve, there):
     with pytest.raises(DeliveryError, match=r"page 1: the next page is at .*/rows, and its headers are for no other"):
         content(source(items="items", next_url="next"))
     assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("there", ["http://127.0.0.1:http/rows", "http://[::1/rows"])
+def test_a_next_page_without_address_is_told(serve, there):
+    _, source = serve(lambda _: Says({"items": [1], "next": there}))
+    with pytest.raises(DeliveryError, match=r"page 1: the next page has no address: .*owner"):
+        content(source(items="items", next_url="next"))
+
+
+def test_a_token_may_be_any_number(serve):
+    pages = iter(
+        [b'{"items": [1], "next": 1e999}', b'{"items": [2], "next": 12345678901234567890123}', b'{"items": []}']
+    )
+    api, source = serve(lambda _: Says(next(pages)))
+    assert content(source(items="items", next_cursor="next")) == b"1\n2\n"
+    assert [request.params.get("cursor") for request in api.requests] == [None, "1e999", "12345678901234567890123"]
+
+
+@pytest.mark.parametrize("status", [204, 404])
+def test_pages_are_counted_until_one_is_not_there(serve, status):
+    _, source = serve(lambda request: Says([1]) if request.params["p"] == "1" else Says(status=status))
+    assert content(source(page_param="p")) == b"1\n"
+
+
+@pytest.mark.parametrize("value", ["\xb2", "5" * 5000, "soon"])
+def test_a_wait_that_cannot_be_read_is_a_short_one(serve, value):
+    answers = iter([Says(status=429, headers={"Retry-After": value}), Says([1])])
+    _, source = serve(lambda _: next(answers))
+    assert content(source()) == b"1\n"
 
 
 def test_pages_that_lead_in_a_circle_are_noticed(serve):
@@ -433,6 +463,8 @@ def test_a_header_that_cannot_be_sent_is_not_told_either(serve, value):
         ("http://h/rows", DAILY, {}, r"write `\{partition\}`"),
         ("http://h/{partition}", WHOLE, {}, r"leave out `\{partition\}`"),
         ("h/rows", WHOLE, {}, "no http:// or https:// address"),
+        ("http://[::1/rows", WHOLE, {}, "`url` is no address: Invalid IPv6"),
+        ("http://h:http/rows", WHOLE, {}, "`url` is no address: Port"),
         ("http://h/rows", WHOLE, {"next_url": "a", "page_param": "b"}, "only one of"),
     ],
 )
