@@ -40,8 +40,13 @@ def send(title: str, body: str) -> Sent:
             took = messenger.add(address) and messenger.notify(
                 title=title, body=body, notify_type=apprise.NotifyType.FAILURE
             )
-            (reached if took else failed).append(f"{address.partition('://')[0]}://…")
+            (reached if took else failed).append(_shown(address))
     return Sent(tuple(reached), tuple(failed))
+
+
+def _shown(address: str) -> str:
+    scheme, separator, _ = address.partition("://")
+    return f"{scheme}://…" if separator else "an address without scheme"
 
 
 @contextmanager

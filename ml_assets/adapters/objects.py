@@ -1,6 +1,7 @@
 """Objects of the lake: bytes under a path, written atomically, on a local disk or an object store."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -77,7 +78,8 @@ class Objects:
         filesystem, root = open_location(f"{self.uri}/objects", self.storage_options)
         old = sorted(info.path for info in found if before is None or (info.mtime and info.mtime < before))
         for path in [] if dry_run else old:
-            filesystem.delete_file(path)
+            with suppress(FileNotFoundError):  # who else removes them may come first
+                filesystem.delete_file(path)
         return [path.removeprefix(f"{root}/") for path in old]
 
 

@@ -1,6 +1,7 @@
 """What of a table is deleted and when: files that no version needs any more, and what killed writers left."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.filesystem import open_location
@@ -41,6 +42,8 @@ def removed_files(
 
     Deleting makes two versions of the table of its own, so that it is not asked for where there is nothing to delete.
     """
+    from deltalake.exceptions import CommitFailedError
+
     kept = sorted(version for version in keep_versions if version <= table.version()) or None
 
     def vacuum(hours: int, *, everything: bool, dry_run: bool = True) -> set[str]:
@@ -48,15 +51,20 @@ def removed_files(
             table.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, full=everything, keep_versions=kept)
         )
 
+    def delete(hours: int, *, everything: bool) -> None:
+        with suppress(CommitFailedError):  # of a writer that came first; what is left goes with the next maintenance
+            vacuum(hours, everything=everything, dry_run=False)
+
     old = max(retain_hours, UNFINISHED_HOURS)
     stored = _stored(table, storage_options)  # Delta names files that are gone already too
     replaced = vacuum(retain_hours, everything=False) & stored
     unknown = vacuum(old, everything=True) & stored - replaced
     if replaced and not dry_run:
-        vacuum(retain_hours, everything=False, dry_run=False)
+        delete(retain_hours, everything=False)
     if unknown and not dry_run:
-        vacuum(old, everything=True, dry_run=False)
-    return sorted(replaced | unknown)
+        delete(old, everything=True)
+    found = replaced | unknown
+    return sorted(found - _stored(table, storage_options) if found and not dry_run else found)
 
 
 def _stored(table: "DeltaTable", storage_options: Mapping[str, str] | None) -> set[str]:

@@ -22,6 +22,11 @@ def test_without_an_address_it_says_that_nobody_was_told(monkeypatch):
     assert str(send("t", "b")) == "No address is configured (ML_ASSETS_ALERT_URLS): nobody was told."
 
 
+def test_a_token_without_scheme_is_not_shown(monkeypatch):
+    monkeypatch.setenv("ML_ASSETS_ALERT_URLS", "hunter2token")
+    assert str(send("t", "b")) == "Sent to nobody. Not taken by an address without scheme: check ML_ASSETS_ALERT_URLS."
+
+
 def test_an_address_that_fails_hinders_no_other_and_no_secret_is_shown(monkeypatch, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     with sink() as (good, received), sink(status=500) as (bad, _):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ml_assets.adapters.lake import Commit, Lake
+from ml_assets.adapters.retention import removed_files
 from ml_assets.engine import connect
 from ml_assets.errors import LakeConflictError
 from ml_assets_tests.adapters import processes
@@ -155,6 +156,33 @@ def test_maintenance_removes_what_killed_writers_left(tmp_path):
     assert len(Lake(uri).maintain(NAME, retain_hours=0)) == 1
     assert not orphan.exists()
     assert require_one_generation(uri) == 0
+
+
+def test_maintenance_that_a_writer_overtakes_leaves_the_rest_to_the_next(tmp_path):
+    lake = Lake(str(tmp_path))
+    for value in range(3):
+        write(lake, A, value)
+    overtaken = lake._table(NAME)
+    write(lake, A, 3)
+    assert lake.maintain(NAME, retain_hours=0, dry_run=True)
+    removed_files(overtaken, 0, (), None, dry_run=False)
+    assert stored(lake.uri) == [(A, 3)]
+    lake.maintain(NAME, retain_hours=0)
+    assert len(list(tmp_path.glob(f"{NAME}/partition_key=*/*.parquet"))) == 1
+    assert stored(lake.uri) == [(A, 3)]
+
+
+def test_two_that_remove_the_same_objects_do_not_hinder_each_other(tmp_path):
+    class Overtaken(Lake):
+        def _below(self, prefix):
+            found = super()._below(prefix)
+            Lake(self.uri).remove_objects(prefix)
+            return found
+
+    lake = Overtaken(str(tmp_path))
+    lake.replace_object("scratch/a", b"a")
+    assert lake.remove_objects("scratch/") == ["scratch/a"]
+    assert not lake.has_object("scratch/a")
 
 
 def add_one(uri: str, partition: str, *, base_version: int) -> None:
