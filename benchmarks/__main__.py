@@ -1,7 +1,7 @@
 """What things cost, each as a ratio to a named peer or floor in the same run: `make bench`, or some of it by name.
 
-`python -m benchmarks [paths] [ingestion] [profiles] [validation] [--write]`; `--write` keeps the tables in
-docs/benchmarks.md. A ratio over its bar ends with exit code 1.
+`python -m benchmarks [paths] [ingestion] [profiles] [validation] [chaos] [--write]`; `--write` keeps the tables in
+docs/benchmarks.md. A ratio over its bar, or a row that a killed writer cost, ends with exit code 1.
 """
 
 import argparse
@@ -20,21 +20,37 @@ from benchmarks.cost import Cost
 from ml_assets import clock
 
 SUITES = ("paths", "ingestion", "profiles", "validation")
+CHAOS = "chaos"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_SAME = "same hashes as undisturbed"
 _HEADER = ("what", "ours", "against", "theirs", "ratio", "bar")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("suites", nargs="*", choices=[[], *SUITES], help="default: all")
+    parser.add_argument("suites", nargs="*", choices=[[], *SUITES, CHAOS], help="default: all")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     asked = parser.parse_args()
-    found = {suite: run(suite) for suite in asked.suites or SUITES}
+    suites = asked.suites or (*SUITES, CHAOS)
+    found = {suite: run(suite) for suite in suites if suite != CHAOS}
+    survived = killed() if CHAOS in suites else {}
     if asked.write:
-        PAGE.write_text(page(found))
+        PAGE.write_text(page(found, survived))
     missed = [cost.what for costs in found.values() for cost in costs if cost.bar and cost.ratio > cost.bar]
     if missed:
         sys.exit(f"Over the bar: {', '.join(missed)}")
+    if survived and (survived["wrong reads"] or survived["lost deliveries"] or not survived[_SAME]):
+        sys.exit(f"Killed writers did harm: {survived}")
+
+
+def killed() -> dict[str, object]:
+    """Kill an ingestion a hundred times, and print what was left of it."""
+    from benchmarks.ingestion import chaos
+
+    with tempfile.TemporaryDirectory() as folder:
+        survived = chaos(Path(folder))
+    Console(width=150).print(survived)
+    return survived
 
 
 def run(suite: str) -> list[Cost]:
@@ -54,7 +70,7 @@ def cells(cost: Cost) -> tuple[str, ...]:
     return cost.what, f"{cost.ours:.3f}", cost.peer, f"{cost.theirs:.3f}", f"{cost.ratio:.2f}", bar
 
 
-def page(found: dict[str, list[Cost]]) -> str:
+def page(found: dict[str, list[Cost]], survived: dict[str, object]) -> str:
     """The tables as a page, with what they were measured on."""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("duckdb", "deltalake", "pyarrow", "dagster"))
     lines = [
@@ -70,6 +86,9 @@ def page(found: dict[str, list[Cost]]) -> str:
     for suite, costs in found.items():
         lines += ["", f"## {suite}", "", f"| {' | '.join(_HEADER)} |", "|---|---:|---|---:|---:|---:|"]
         lines += [f"| {' | '.join(cells(cost))} |" for cost in costs]
+    if survived:
+        lines += ["", "## chaos", "", "`kill -9` of an ingestion at random moments, with two readers looking on:", ""]
+        lines += [f"- {name}: {value}" for name, value in survived.items()]
     return "\n".join(lines) + "\n"
 
 
