@@ -43,13 +43,17 @@ def concatenated(tables: Sequence["pa.Table"], of: str) -> "pa.Table":
     return pa.table(joined)
 
 
-def parquet(table: "pa.Table") -> bytes:
-    """Write a table; the same rows in the same order are the same bytes, however they were chunked."""
+def parquet(table: "pa.Table", *, after: str | None = None) -> bytes:
+    """Write a table; the same rows in the same order are the same bytes, however they were chunked.
+
+    What is written `after` something else is other bytes.
+    """
     import pyarrow as pa
     from pyarrow import parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table.combine_chunks().replace_schema_metadata(None), sink, compression="zstd")
+    noted = None if after is None else {"ml_assets.after": after}
+    pq.write_table(table.combine_chunks().replace_schema_metadata(noted), sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 

@@ -1,7 +1,8 @@
 """The rows of one table or query of a database, within one transaction: counted, hashed and read by day."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Generator, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -129,10 +130,11 @@ class Relation:
 
     def table(self, partition: str, where: "Sequence[sa.ColumnElement[bool]]") -> "pa.Table | None":
         """The rows in one order, by cursor and then by all columns; None where there are none."""
-        pages = [
-            columns.table_of(dict(zip(self.names, zip(*page, strict=True), strict=True)), self.label)
-            for page in self._pages(*self._columns, where=[*self._on([partition]), *where])
-        ]
+        with closing(self._pages(*self._columns, where=[*self._on([partition]), *where])) as found:
+            pages = [
+                columns.table_of(dict(zip(self.names, zip(*page, strict=True), strict=True)), self.label)
+                for page in found
+            ]
         if not pages:
             return None
         table = columns.concatenated(pages, self.label)
@@ -141,7 +143,7 @@ class Relation:
         table = table.sort_by([(name, "ascending") for name in order])
         return _typed(table, self._flags) if self.con.dialect.name == "sqlite" else table
 
-    def _pages(self, *select: Any, where: Sequence[Any]) -> "Iterator[Sequence[sa.Row]]":
+    def _pages(self, *select: Any, where: Sequence[Any]) -> "Generator[Sequence[sa.Row]]":
         import sqlalchemy as sa
 
         options = {"stream_results": True, "yield_per": self.spec.page_rows}

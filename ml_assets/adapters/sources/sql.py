@@ -103,19 +103,24 @@ class SqlSource:
                     yield delivery
 
     def _delivery(self, rows: Relation, partition: str, position: str | None) -> Fetched | None:
-        name, since = "all.parquet", []
+        name, since, left = "all.parquet", [], None
         if self.spec.cursor is not None:
-            known = self._known(rows, partition, position)
+            left = position if self._is_own(position) else None
+            known = self._known(rows, partition, left)
             name = _name(known)
             since = rows.since(partition, known.value, known.digest) if known else []
         table = rows.table(partition, since)
         if table is None:
             return None
-        return Fetched(partition, name, columns.parquet(table), self._position(rows, partition))
+        # Rows that are again what they were before are other bytes than then, and so a newer delivery.
+        return Fetched(partition, name, columns.parquet(table, after=left), self._position(rows, partition))
+
+    def _is_own(self, position: str | None) -> bool:
+        return position is not None and f'"relation": "{self._relation}"' in position
 
     def _known(self, rows: Relation, partition: str, position: str | None) -> _Position | None:
-        """The position, unless it is of another relation, or rows came in behind it."""
-        if position is None or f'"relation": "{self._relation}"' not in position:
+        """The position, unless rows came in behind it."""
+        if position is None:
             return None
         known = _Position(**json.loads(position))
         return None if rows.count_before(partition, known.value) > known.n_before else known
@@ -169,9 +174,9 @@ class SqlSource:
         from sqlalchemy import exc
 
         text = self._masked(str(error.orig).strip())
-        wrong_sql = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
+        lasts = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR" or "Could not decode" in text
         passes = error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
-        if passes and not wrong_sql:
+        if passes and not lasts:
             return SourceUnavailableError(f"{self.label} does not answer: {text}")
         return DeliveryError(f"{self.label} refuses to be read: {text}")
 

@@ -1,5 +1,6 @@
 """SQL sources, on a real Postgres and on SQLite files."""
 
+import gc
 import io
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -201,6 +202,17 @@ def test_a_transaction_that_ends_late_loses_no_rows(origin):
         assert digests(origin.source().look(seen.states)) != digests(seen)
     kept.fetch(FIRST)
     assert kept.rows(FIRST) == {"a": 1, "late": 2}
+    assert kept.fetch(FIRST) == []
+
+
+@pytest.mark.parametrize("changes", [(7, 7, 7), (1, 5, 1)], ids=["at the same cursor", "with an older one"])
+def test_a_row_that_is_again_what_it_was_is_a_new_delivery(origin, changes):
+    kept, contents = Kept(origin), set()
+    for n, change in zip((1, 9, 1), changes, strict=True):
+        origin.put(FIRST, a=n, change=change)
+        contents |= {delivery.content for delivery in kept.fetch(FIRST)}
+    assert kept.rows(FIRST) == {"a": 1}
+    assert len(contents) == 3
     assert kept.fetch(FIRST) == []
 
 
@@ -590,6 +602,20 @@ def test_a_file_that_is_no_database_is_an_error_of_the_delivery(tmp_path):
     (tmp_path / "no.db").write_text("not a database at all, " * 99)
     with pytest.raises(DeliveryError, match="not a database"):
         SqlSource(Sql(f"sqlite:///{tmp_path / 'no.db'}", "t"), WHOLE).look({})
+
+
+def test_text_that_is_none_is_an_error_of_the_delivery(sqlite_url):
+    execute(sqlite_url, "CREATE TABLE planes (tail TEXT)", "INSERT INTO planes VALUES (CAST(x'ff' AS TEXT))")
+    with pytest.raises(DeliveryError, match="refuses to be read: Could not decode to UTF-8 column 'tail'"):
+        only(SqlSource(Sql(sqlite_url, "planes"), WHOLE))
+
+
+def test_a_refused_column_leaves_nothing_in_the_log(sqlite_url, caplog):
+    execute(sqlite_url, "CREATE TABLE planes (n)", "INSERT INTO planes VALUES (1), ('x'), (2)")
+    with pytest.raises(DeliveryError, match="several types: int, str"):
+        only(SqlSource(Sql(sqlite_url, "planes", page_rows=2), WHOLE))
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_a_locked_file_is_unavailable(sqlite_url):
