@@ -114,7 +114,7 @@ def _judged(work: Work, partition: str, inputs: Mapping[str, str]) -> Verdict:
 
 def _refused(work: Work, partition: str, inputs: Mapping[str, str], refused: Entry) -> Verdict:
     because = refused.metadata.get("because", "they broke the contract")
-    said = f"these deliveries were refused at {refused.made_at[:19]} UTC: {because}; what was there before stays"
+    said = f"{because} (at {refused.made_at[:19]} UTC); what was there before stays"
     return Verdict(Decision.REFUSED, (said,), work.memo.read(partition), inputs)
 
 
