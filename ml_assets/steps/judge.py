@@ -17,7 +17,8 @@ from ml_assets.tables.delivery import DeliveredFile, FileProblem, Gathered, gath
 from ml_assets.tables.drift_policy import NO_UNEXPECTED_COLUMNS, type_rule
 from ml_assets.tables.expectations import Outliers, Verdict
 from ml_assets.tables.format import Format
-from ml_assets.tables.schema import RELEASED, Contract, Rule
+from ml_assets.tables.formats.cells import table_type
+from ml_assets.tables.schema import RELEASED, RESERVED, Contract, Rule
 from ml_assets.tables.trend import Step
 from ml_assets.tables.validate import Counts, Validation, rules_of, validate
 
@@ -106,7 +107,7 @@ def judge(
 ) -> Judgement:
     """Read and judge the deliveries of partitions; nothing is written."""
     lake, known_at = run.lake, None if contract.column("known_at") else spec.known_at
-    gathered, problems = _gather(spec, lake, contract, files)
+    gathered, problems = _gather(spec, lake, contract, files, _taken_in(spec, lake, contract, partitions))
     history = evidence.history(spec, lake, partitions)
     with connect() as con:
         validation = validate(
@@ -155,10 +156,21 @@ def _invalid_share(counts: Counts, decided: int) -> float:
     return (counts.quarantined - decided) / counts.delivered if counts.delivered else 0.0
 
 
+def _taken_in(spec: TableSpec, lake: Lake, contract: Contract, partitions: Sequence[str]) -> dict[str, str]:
+    """The types of columns beyond the contract, where other partitions hold the table to them."""
+    if spec.schema_drift.columns != "evolve" or not lake.exists(spec.table):
+        return {}
+    if set(lake.partitions(spec.table)) <= set(partitions):
+        return {}
+    own = {*contract.names(), *RESERVED, "known_at"}
+    schema = lake.dataset(spec.table, partitions=[]).schema
+    return {field.name: kind for field in schema if field.name not in own and (kind := table_type(field.type))}
+
+
 def _gather(
-    spec: TableSpec, lake: Lake, contract: Contract, files: Sequence[Stored]
+    spec: TableSpec, lake: Lake, contract: Contract, files: Sequence[Stored], stored: Mapping[str, str]
 ) -> tuple[Gathered, dict[str, list[FileProblem]]]:
-    gathered = gather([_delivered(file, lake) for file in files], contract, spec.format, spec.schema_drift)
+    gathered = gather([_delivered(file, lake) for file in files], contract, spec.format, spec.schema_drift, stored)
     problems: dict[str, list[FileProblem]] = {}
     for problem in gathered.problems:
         problems.setdefault(problem.partition or "", []).append(problem)

@@ -8,6 +8,7 @@ becomes of wrong types, and of columns that the contract does not name, is the s
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -20,6 +21,7 @@ from ml_assets.tables.formats.cells import arrow_type
 from ml_assets.tables.schema import Column, Contract
 
 _AS_NAMED, _FREEZE = Format(), SchemaPolicy()
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _STAMPS = {"partition_key": "VARCHAR", "_file": "VARCHAR", "_row": "BIGINT", "_arrived_at": "TIMESTAMPTZ"}
 
 
@@ -60,21 +62,28 @@ class Gathered:
 
 
 def gather(
-    files: Iterable[DeliveredFile], contract: Contract, format: Format = _AS_NAMED, policy: SchemaPolicy = _FREEZE
+    files: Iterable[DeliveredFile],
+    contract: Contract,
+    format: Format = _AS_NAMED,
+    policy: SchemaPolicy = _FREEZE,
+    stored: Mapping[str, str] = _NOTHING,
 ) -> Gathered:
-    """Read files, each judged by itself; a refused file is a problem, and none of its rows come in."""
+    """Read files, each judged by itself; a refused file is a problem, and none of its rows come in.
+
+    `stored` are the types of the columns that the table took in before: what is delivered comes to them without loss.
+    """
     read_files, problems = [], []
-    spellings: dict[str, str] = {}
+    spellings = {name.casefold(): name for name in stored}
     for file in files:
         try:
             settled = settle(read(file.content, file.name, file.format or format), file.name, contract, policy)
-            kinds = inferred(settled, file.name, spellings)
+            kinds = inferred(settled, file.name, spellings, stored)
         except DeliveryError as error:
             problems.append(FileProblem(file.name, str(error), file.partition))
             continue
         spellings |= {name.casefold(): name for name in kinds}
         read_files.append((file, settled, kinds))
-    evolved, tables = evolve([(file.name, settled, kinds) for file, settled, kinds in read_files])
+    evolved, tables = evolve([(file.name, settled, kinds) for file, settled, kinds in read_files], stored)
     stamped = [stamp(rows, file) for rows, (file, *_) in zip(tables, read_files, strict=True)]
     refused = [_stamp_refused(settled.refused, file) for file, settled, _ in read_files]
     return Gathered(

@@ -10,11 +10,11 @@ from ml_assets.tables.formats.cells import UnreadableError, arrow_type
 from ml_assets.tables.schema import Column
 
 
-def inferred(settled: Settled, name: str, taken: Mapping[str, str]) -> dict[str, str]:
+def inferred(settled: Settled, name: str, taken: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
     """The type of each new column that holds anything in a file.
 
-    DeliveryError for a column that has no type of the table, and for one that another file spelled otherwise: `taken`
-    are the spellings before, by case-folded name.
+    DeliveryError for a column that has no type of the table, for one that another file spelled otherwise (`taken` are
+    the spellings before, by case-folded name) and for one that is not of its type in `stored`, nor narrower.
     """
     kinds = {}
     for column in settled.new:
@@ -26,26 +26,41 @@ def inferred(settled: Settled, name: str, taken: Mapping[str, str]) -> dict[str,
         except UnreadableError as error:
             raise DeliveryError(f"{name}: {error}; {error.advice}") from error
         if kind is not None:
+            _require_fitting(settled, name, column, kind, stored.get(column, kind))
             kinds[column] = kind
     return kinds
 
 
-def evolve(files: Sequence[tuple[str, Settled, Mapping[str, str]]]) -> tuple[tuple[Column, ...], list[pa.Table]]:
+def _require_fitting(settled: Settled, name: str, column: str, kind: str, stored: str) -> None:
+    fits = stored in (kind, "VARCHAR")
+    if (kind, stored) == ("BIGINT", "DOUBLE"):
+        fits = _values(settled, column, stored, kind) is not None
+    if not fits:
+        advice = "deliver it as before, or declare it in the contract"
+        raise DeliveryError(f"{name}: column {column} is {stored} in the table, and {kind} here; {advice}")
+
+
+def evolve(
+    files: Sequence[tuple[str, Settled, Mapping[str, str]]], stored: Mapping[str, str]
+) -> tuple[tuple[Column, ...], list[pa.Table]]:
     """The new columns by name, and for each file its rows with them.
 
-    Where files disagree, a column is widened: whole numbers to numbers, everything else to text as it was delivered.
+    Where files disagree, among each other or with what is `stored`, a column is widened: whole numbers to numbers,
+    everything else to text as it was delivered.
     """
     names = sorted({name for _, _, kinds in files for name in kinds})
     columns, tables = [], [settled.rows for _, settled, _ in files]
     for name in names:
-        kind, values = _column(name, [(settled, kinds) for _, settled, kinds in files])
+        kind, values = _column(name, [(settled, kinds) for _, settled, kinds in files], stored)
         tables = [table.append_column(name, value) for table, value in zip(tables, values, strict=True)]
         columns.append(Column(name, kind, nullable=True, description=_told(name, kind, files)))
     return tuple(columns), tables
 
 
-def _column(name: str, files: Sequence[tuple[Settled, Mapping[str, str]]]) -> tuple[str, list[pa.ChunkedArray]]:
-    found = {kinds[name] for _, kinds in files if name in kinds}
+def _column(
+    name: str, files: Sequence[tuple[Settled, Mapping[str, str]]], stored: Mapping[str, str]
+) -> tuple[str, list[pa.ChunkedArray]]:
+    found = {kinds[name] for kinds in (*(kinds for _, kinds in files), stored) if name in kinds}
     kind = found.pop() if len(found) == 1 else "DOUBLE" if found == {"BIGINT", "DOUBLE"} else "VARCHAR"
     values = [_values(settled, name, kind, kinds.get(name)) for settled, kinds in files]
     if all(value is not None for value in values):

@@ -430,3 +430,48 @@ def test_the_query_of_a_broken_rule_finds_the_rows_of_the_run_and_no_others(proj
     query = next(f.numbers["query"] for f in result.findings if f.check == "delay__is_at_most")
     rows = reading.connect().sql(query).to_arrow_table()
     assert sorted(rows["partition_key"].to_pylist()) == [SECOND, THIRD]
+
+
+def with_gate(day: str, name: str, values: list) -> pa.Table:
+    rows = flights(day)
+    return rows.append_column(name, pa.array((values * rows.num_rows)[: rows.num_rows]))
+
+
+@pytest.mark.parametrize(
+    ("first", "name", "values", "kept"),
+    [([1.5], "gate", [2], 2.0), (["B2"], "gate", [7], "7"), ([1], "gate", [2], 2), ([1], "gate", [None], None)],
+)
+def test_a_new_column_comes_later_in_the_type_that_it_came_in(project, first, name, values, kept):
+    evolves = {"schema_drift": {"columns": "evolve"}}
+    project.land(f"{FIRST}.parquet", with_gate(FIRST, "gate", first))
+    take_in(project, FIRST, **evolves)
+    project.land(f"{SECOND}.parquet", with_gate(SECOND, name, values))
+    assert take_in(project, SECOND, **evolves).produced
+    assert {row["gate"] for row in project.rows("tables/flights") if row["partition_key"] == SECOND} == {kept}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("gate", ["B2"], "column gate is BIGINT in the table, and VARCHAR here; deliver it as before, or declare it"),
+        ("gate", [1.5], "column gate is BIGINT in the table, and DOUBLE here"),
+        ("Gate", [1], "column Gate came as gate before; spell it in one way"),
+    ],
+)
+def test_a_new_column_that_does_not_fit_what_stands_refuses_its_day_and_no_other(project, name, values, words):
+    evolves = {"schema_drift": {"columns": "evolve"}}
+    project.land(f"{FIRST}.parquet", with_gate(FIRST, "gate", [1]))
+    take_in(project, FIRST, **evolves)
+    project.land(f"{SECOND}.parquet", with_gate(SECOND, name, values))
+    project.land_days(THIRD)
+    result = take_in(project, SECOND, THIRD, **evolves)
+    assert set(result.produced) == {THIRD}
+    assert f"{SECOND}.parquet: {words}" in said(result, READABLE)
+
+
+def test_whole_numbers_that_no_double_can_hold_do_not_come_into_a_column_of_numbers(project):
+    evolves = {"schema_drift": {"columns": "evolve"}}
+    project.land(f"{FIRST}.parquet", with_gate(FIRST, "gate", [1.5]))
+    take_in(project, FIRST, **evolves)
+    project.land(f"{SECOND}.parquet", with_gate(SECOND, "gate", [2**53 + 1]))
+    assert "column gate is DOUBLE in the table, and BIGINT here" in said(take_in(project, SECOND, **evolves), READABLE)

@@ -30,6 +30,11 @@ def arrow_type(kind: str) -> pa.DataType:
     return _TYPES[kind]
 
 
+def table_type(kind: pa.DataType) -> str | None:
+    """The DuckDB type of a column that is kept in this Arrow type; None for a type of no contract."""
+    return next((name for name, known in _TYPES.items() if known == kind), None)
+
+
 class UnreadableError(Exception):
     """A file cannot be read; `advice` says what to do."""
 
