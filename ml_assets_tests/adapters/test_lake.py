@@ -150,6 +150,15 @@ def test_what_is_not_there_is_not_found(lake, con):
         lake.read(NAME, con, as_of=before)
 
 
+def test_the_moment_of_a_commit_is_that_of_its_version(lake):
+    for n in range(3):
+        lake.write(NAME, pa.table({"n": [n]}))
+    for entry in lake.history(NAME):
+        (row,) = lake.dataset(NAME, as_of=entry.committed_at).to_table().to_pylist()
+        younger = [each.version for each in lake.history(NAME) if each.committed_at == entry.committed_at]
+        assert row == {"n": max(younger)}
+
+
 @pytest.mark.parametrize(
     ("partitions", "expected"),
     [

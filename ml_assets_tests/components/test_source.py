@@ -103,6 +103,11 @@ WRONG = {
         "http:",
         ["the Authorization does not belong into YAML", "{{ env.SHOP_TOKEN }}"],
     ),
+    "a token among the parameters": (
+        HTTP + ", params: {api_key: hunter2}}}",
+        "http:",
+        ["the api_key does not belong into YAML", "{{ env.SHOP_TOKEN }}"],
+    ),
     "no web address": ('source: {http: {url: "ftp://a/{partition}"}}', "http:", ["https:// or http://"]),
     "an address with a bracket": (
         'source: {http: {url: "https://[a/{partition}"}}',

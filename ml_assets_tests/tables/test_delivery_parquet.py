@@ -110,6 +110,12 @@ def test_a_bad_footer_an_encrypted_file_and_two_columns_of_a_name_say_so():
     assert "two columns have the name n; give every column a name of its own" in refusal(doubled, "a.parquet", "n")
 
 
+def test_text_that_is_no_text_is_refused():
+    offsets, letters = pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff")
+    broken = pa.StringArray.from_buffers(1, offsets, letters)
+    assert "unreadable: " in refusal(parquet(pa.table({"text": broken})), "a.parquet", "text")
+
+
 def test_a_small_file_of_many_equal_values_has_the_limit_of_its_table():
     many = file(n=pa.array([7]).take(pa.array([0] * 1_000_000)))
     assert len(many) < 10_000

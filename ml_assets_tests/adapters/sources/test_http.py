@@ -345,6 +345,14 @@ def test_a_small_answer_that_unpacks_to_a_large_one_is_bounded(serve, monkeypatc
         content(source())
 
 
+def test_all_pages_together_are_bounded(serve, monkeypatch):
+    monkeypatch.setattr(http, "MOST_BYTES", 10_000)
+    api, source = serve(lambda request: Says(["x" * 4_000, request.params["p"]]))
+    with pytest.raises(DeliveryError, match="page 3: the pages are larger than they may be"):
+        content(source(page_param="p"))
+    assert len(api.requests) == 3
+
+
 def test_a_process_that_is_killed_at_a_page_goes_on_there(tmp_path):
     held, asked = threading.Event(), threading.Event()
 

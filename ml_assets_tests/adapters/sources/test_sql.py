@@ -157,6 +157,16 @@ def test_a_delivery_has_the_rows_of_its_day_in_utc(url):
     assert origin.rows(only(origin.source(), SECOND)) == {"b": 2}
 
 
+@pytest.mark.parametrize("cursor", ["changed", None])
+def test_a_day_is_one_of_utc_wherever_the_database_is(postgres_url, cursor):
+    Origin(postgres_url, cursor).put(FIRST, a=1)
+    elsewhere = postgres_url + ("&" if "?" in postgres_url else "?") + "options=-ctimezone%3DAsia/Tokyo"
+    assert execute(elsewhere, "SHOW timezone") == [("Asia/Tokyo",)]
+    source = SqlSource(Sql(elsewhere, "weather", cursor=cursor), DAILY)
+    assert list(source.look({}).states) == [FIRST]
+    assert rows_of(only(source, FIRST))["key"].to_pylist() == ["a"]
+
+
 def test_with_a_cursor_only_new_rows_are_read_and_nothing_when_nothing_is_new(origin):
     kept = Kept(origin)
     origin.put(FIRST, a=1, b=2)
