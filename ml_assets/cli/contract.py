@@ -83,16 +83,22 @@ def check(
 @contract.command()
 def infer(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Parquet, CSV or JSON lines; .gz, .zst.")],
+    *,
     name: Annotated[str | None, typer.Option(help="Name of the class. [dim]default: from the file[/dim]")] = None,
     keys: Annotated[
         str | None, typer.Option(metavar="A,B", help="The columns that identify a row. [dim]default: looked for[/dim]")
     ] = None,
+    delimiter: Annotated[str, typer.Option(help="Between the fields of a CSV.")] = ",",
+    decimal: Annotated[str, typer.Option(help="In the numbers of a CSV.")] = ".",
+    encoding: Annotated[str, typer.Option(help="Of the text, such as latin-1.")] = "utf-8",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:
     """Write a first contract from the rows of a data file, with the evidence for each rule.
 
     [dim]ml-assets contract infer orders.csv --keys order_id --output shop/contracts.py[/dim]
+    [dim]ml-assets contract infer kunden.csv --delimiter ';' --decimal , --encoding latin-1[/dim]
     """
+    from ml_assets.tables.format import Format
     from ml_assets.tables.infer import infer as inferred
 
     class_name = name or _class_name(file)
@@ -101,7 +107,8 @@ def infer(
     if output and output.exists():
         raise MlAssetsError(f"{output} is there already. Choose another --output, or remove it.")
     by = [key.strip() for key in keys.split(",")] if keys else []
-    source = inferred(file.read_bytes(), file.name, class_name=class_name, keys=by)
+    form = Format(delimiter=delimiter, decimal=decimal, encoding=encoding)  # pyright: ignore[reportArgumentType]  it checks itself
+    source = inferred(file.read_bytes(), file.name, class_name=class_name, keys=by, format=form)
     if output is None:
         typer.echo(source, nl=False)
         return

@@ -82,7 +82,9 @@ def stored_table(lake: Lake, name: str) -> str:
             return candidate
     plain = candidates[-1].removeprefix("tables/")
     if candidates[-1].startswith("tables/") and plain in specs():
-        raise TableNotFoundError(f"{candidates[-1]} holds nothing yet. Materialize it: {launch(plain)}")
+        first = specs()[plain].first_day
+        command = launch(plain, [first.isoformat()] if first else [])
+        raise TableNotFoundError(f"{candidates[-1]} holds nothing yet. Materialize it: {command}")
     raise TableNotFoundError(_unknown(name, found, "table in the lake called"))
 
 
@@ -100,12 +102,13 @@ def keys_of(name: str) -> tuple[str, ...]:
 
 
 def launch(table: str, partitions: Iterable[str] = ()) -> str:
-    """The command that stores and validates a table's deliveries, of one partition or of a range."""
+    """The command that stores and validates a table's deliveries; `dg launch` takes one partition at a time."""
     wanted = sorted(p for p in partitions if p)
-    option = f" --partition {wanted[0]}" if len(wanted) == 1 else ""
-    if len(wanted) > 1:
-        option = f" --partition-range {wanted[0]}...{wanted[-1]}"
-    return f"dg launch --assets 'raw/{table},tables/{table}'{option}"
+    command = f"dg launch --assets 'raw/{table},tables/{table}'"
+    if not wanted:
+        return command
+    more = f", and so on to {wanted[-1]}; the sensors of `ml-assets dev` do all of them" if len(wanted) > 1 else ""
+    return f"{command} --partition {wanted[0]}{more}"
 
 
 def importable(folder: Path | None = None) -> None:

@@ -98,7 +98,7 @@ def release(  # noqa: PLR0913, PLR0917  options of a command
 
     lake, spec = reading.lake(), project.table_spec(name)
     choice = _choice(rule, partition, file, row)
-    verdict = steps.Verdict("released", _said(reason), _who(actor))
+    verdict = steps.Verdict("released", _said(reason), _who(actor, dry_run=dry_run))
     found = steps.release(spec, lake, choice, verdict, _assignments(corrections or ()), dry_run=dry_run)
     _require(spec, found)
     _tell_release(spec, found, dry_run=dry_run)
@@ -123,7 +123,9 @@ def drop(  # noqa: PLR0917  options of a command
 
     lake, spec = reading.lake(), project.table_spec(name)
     choice = _choice(rule, partition, file, row)
-    found = steps.drop(spec, lake, choice, steps.Verdict("dropped", _said(reason), _who(actor)), dry_run=dry_run)
+    found = steps.drop(
+        spec, lake, choice, steps.Verdict("dropped", _said(reason), _who(actor, dry_run=dry_run)), dry_run=dry_run
+    )
     _require(spec, found)
     done = "would be dropped" if dry_run else "dropped; they are kept, and `quarantine show --all` shows them"
     typer.echo(f"{_rows(found.n_decided)} of {spec.name} ({_days(found.decided)}) {done}.")
@@ -201,8 +203,8 @@ def _assignments(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _who(actor: str | None) -> str:
-    found = actor or os.environ.get("USER") or os.environ.get("LOGNAME")
+def _who(actor: str | None, *, dry_run: bool) -> str:
+    found = actor or os.environ.get("USER") or os.environ.get("LOGNAME") or ("nobody" if dry_run else None)
     if not found:
         raise MlAssetsError("Who decides? Give --actor; USER is not set here.")
     return found

@@ -1,7 +1,8 @@
 """What the four components share: where they were declared, and errors that say so."""
 
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,18 @@ from ml_assets.steps.run import Run
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Level = tuple[list[dg.AssetKey], Callable[[Run], Mapping[str, str]]]
 T = TypeVar("T")
+_VARIABLE = re.compile(r"\{\{\s*env\.(\w+)\s*\}\}")  # with a default, `env('NAME', 'other')`, none is missing
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _unset(written: Any, *path: str | int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Where a template names a variable that the environment does not have: Dagster would fail without a line."""
+    if isinstance(written, str):
+        named = _VARIABLE.findall(written)
+        yield from ((path, variable) for variable in named if variable not in os.environ)
+    elif isinstance(written, Mapping | list):
+        for key, value in written.items() if isinstance(written, Mapping) else enumerate(written):
+            yield from _unset(value, *path, key)
 
 
 @dataclass(frozen=True)
@@ -88,8 +100,11 @@ class Declared(dg.Component, Schema):
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
         """Load as Dagster does, and remember where the declaration stands."""
+        place = Place.of(context)
+        for path, variable in _unset(attributes.model_dump(exclude_unset=True) if attributes else {}):
+            raise place.error(f"the variable {variable} is not set in the environment.", *path)
         component = super().load(attributes, context)
-        component._place = Place.of(context)  # noqa: SLF001
+        component._place = place  # noqa: SLF001
         component._check_name()  # noqa: SLF001
         component._check_owners()  # noqa: SLF001
         return component

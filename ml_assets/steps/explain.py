@@ -81,8 +81,12 @@ def upstream_due(asset: Asset, run: Run, every: Mapping[str, Asset]) -> dict[str
 
 
 def downstream(asset: Asset, every: Mapping[str, Asset]) -> list[str]:
-    """The names of all that is made from it, directly or not, in the order of the graph."""
+    """The names of all that is made from it, directly or not, in the order of the graph.
+
+    A table that refers to another is not made from its rows: it is judged by what the other holds at the time.
+    """
     found = [each for each in every.values() if asset.name in set(_ancestors(each, every))]
+    found = [each for each in found if (asset.layer, each.layer) != ("tables", "tables")]
     return [each.name for each in sorted(found, key=lambda each: (LAYERS.index(each.layer), each.name))]
 
 

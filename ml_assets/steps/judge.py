@@ -91,7 +91,7 @@ class Judgement:
         """Why the rows of a partition may not take the place of what it held; "" where they may."""
         problems = self.problems.get(partition, ())
         unfit = _unfit(self.spec, self.counts(partition), problems, self.decided.get(partition, 0))
-        return shorten([*unfit, *self._failed.get(partition, ())], 3)
+        return shorten([reason.rstrip(".") for reason in (*unfit, *self._failed.get(partition, ()))], 3)
 
     @cached_property
     def _failed(self) -> dict[str, list[str]]:

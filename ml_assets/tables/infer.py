@@ -43,6 +43,7 @@ _PATTERNS = (
 _LINE = 120
 _PLAIN_BELOW = 10**18
 _TO_FILL = 'description=""'
+_AS_NAMED = Format()
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ class Seen:
     values: tuple[str, ...] = ()
 
 
-def infer(content: bytes, name: str, *, class_name: str, keys: Sequence[str] = ()) -> str:
+def infer(content: bytes, name: str, *, class_name: str, keys: Sequence[str] = (), format: Format = _AS_NAMED) -> str:
     """The Python source of a contract that the rows of this file keep.
 
     Raises:
         DeliveryError: the file cannot be read, holds no rows, or its rows do not differ in `keys`.
     """
-    rows, columns = _read(content, name)
+    rows, columns = _read(content, name, format)
     with connect() as con:
         con.register("seen", rows)
         found = [_look(con, column, rows.num_rows) for column in columns]
@@ -74,14 +75,14 @@ def infer(content: bytes, name: str, *, class_name: str, keys: Sequence[str] = (
     return _source(found, by, name=name, class_name=class_name, given=bool(keys))
 
 
-def _read(content: bytes, name: str) -> "tuple[pa.Table, list[Column]]":
+def _read(content: bytes, name: str, format: Format) -> "tuple[pa.Table, list[Column]]":
     """The typed rows as deliveries are read."""
     import pyarrow as pa
 
     from ml_assets.tables.formats import read
     from ml_assets.tables.formats.cells import UnreadableError
 
-    cells = read(content, name, Format())
+    cells = read(content, name, format)
     if taken := [each for each in cells.names if each.lower() in RESERVED]:
         raise DeliveryError(f"{name}: ml_assets itself adds {shorten(taken)} to rows; rename it in the delivery")
     cells.load(cells.names)

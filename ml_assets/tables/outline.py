@@ -194,14 +194,18 @@ def _twin(name: str, bases: tuple[type, ...], fields: dict[str, Any], module: _M
 
 def _find(name: str) -> Path | None:
     """The source file of a module, found without importing the packages that hold it."""
-    path: list[str] | None = None
+    path: list[str] = sys.path
     spec = None
     for depth, part in enumerate(name.split("."), 1):
         full = ".".join(name.split(".")[:depth])
-        spec = _top(part) if depth == 1 else importlib.machinery.PathFinder.find_spec(full, path)
-        if spec is None:
+        try:
+            spec = _top(part) if depth == 1 else importlib.machinery.PathFinder.find_spec(full, path)
+            inside = list(spec.submodule_search_locations or []) if spec else []
+        except KeyError:  # a folder without __init__.py asks for its parent, which is not imported
+            spec, inside = None, [str(Path(place, part)) for place in path if Path(place, part).is_dir()]
+        if spec is None and not inside:
             return None
-        path = list(spec.submodule_search_locations or [])
+        path = inside
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 

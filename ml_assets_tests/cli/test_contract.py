@@ -83,6 +83,7 @@ def test_a_contract_that_is_new_breaks_nobody(repository):
         (("diff", "no.module.Flights", "no.module.Flights"), "no module no.module"),
         (("check", "--against", "nope"), "There is no commit nope."),
         (("infer", "pyproject.toml"), "unknown kind of file"),
+        (("infer", "pyproject.toml", "--delimiter", ";;"), "write one ASCII character"),
         (("infer", "pyproject.toml", "--name", "two words"), "--name two words is no name of a class."),
         (("infer", "pyproject.toml", "--name", "None"), "--name None is no name of a class."),
         (("diff", "latin.py:Flights", "latin.py:Flights"), "latin.py is no Python in UTF-8."),

@@ -68,7 +68,10 @@ def test_dropped_rows_are_shown_with_all(own):
     ("arguments", "said"),
     [
         (("show", "flight"), "There is no declared table called 'flight'. Did you mean flights?"),
-        (("show", "carriers"), "No delivery of carriers has been judged row by row yet: `ml-assets explain tables/carri"),
+        (
+            ("show", "carriers"),
+            "No delivery of carriers has been judged row by row yet: `ml-assets explain tables/carri",
+        ),
         (("drop", "flights", "--reason", "x"), "Which rows? Give --rule, --partition, or --file with --row."),
         (("drop", "flights", "--reason", "x", "--row", "3"), "A --row is one of a --file."),
         (("drop", "flights", "--reason", " ", "--rule", "r"), "Give a --reason; it is what the log is for."),

@@ -258,3 +258,12 @@ def test_a_grid_over_a_table_without_days_is_refused(project):
     said = complaint(project)
     assert "a grid needs a table with daily partitions, and 'carriers' has none" in said
     assert f"defs.yaml:{line_of(path, 'every:')}" in said
+
+
+def test_a_variable_that_is_not_set_is_named_at_its_line(project, monkeypatch):
+    source = 'source: {files: "flights/*.parquet"}'
+    monkeypatch.delenv("AIRLINE_FILES", raising=False)
+    path = project.declare(FLIGHTS.replace(source, 'source: {files: "{{ env.AIRLINE_FILES }}"}'))
+    line = path.read_text().splitlines().index('  source: {files: "{{ env.AIRLINE_FILES }}"}') + 1
+    said = complaint(project)
+    assert f"defs.yaml:{line}: the variable AIRLINE_FILES is not set in the environment." in said

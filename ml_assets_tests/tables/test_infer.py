@@ -15,6 +15,7 @@ from ml_assets.errors import DeliveryError
 from ml_assets.feeds import timetable
 from ml_assets.tables import contract
 from ml_assets.tables.delivery import DeliveredFile, gather
+from ml_assets.tables.format import Format
 from ml_assets.tables.infer import infer
 from ml_assets.tables.validate import validate
 from ml_assets_tests.project import parquet
@@ -162,3 +163,11 @@ def test_any_file_keeps_the_contract_that_it_gave(keeps, data, kinds, n):
         for i, kind in enumerate(kinds)
     }
     keeps(parquet(pa.table(columns)), "any.parquet")
+
+
+def test_a_csv_of_another_dialect_is_read_as_it_is_told():
+    content = "nummer;betrag;ort\n1;2,5;Köln\n2;3,75;Bonn\n".encode("latin-1")
+    told = Format(delimiter=";", decimal=",", encoding="latin-1")
+    made = infer(content, "orte.csv", class_name="Orte", format=told)
+    assert "betrag: float" in made
+    assert 'str_length={"min_value": 4' in made

@@ -70,6 +70,13 @@ def test_a_base_class_may_be_imported_relatively(declare, tmp_path):
     assert [column.name for column in contract.outline("shop_of_tests.contracts.Table")] == ["a", "b"]
 
 
+def test_folders_without_init_are_packages_too(declare, tmp_path):
+    (tmp_path / "shop_of_folders" / "defs").mkdir(parents=True)
+    (tmp_path / "shop_of_folders" / "__init__.py").touch()
+    declare("class Table(pa.DataFrameModel):\n    b: int\n", "Table", module="shop_of_folders/defs/contracts")
+    assert [column.name for column in contract.outline("shop_of_folders.defs.contracts.Table")] == ["b"]
+
+
 def test_the_outline_imports_neither_the_module_nor_its_package_nor_heavy_libraries(tmp_path):
     package = tmp_path / "project"
     package.mkdir()
