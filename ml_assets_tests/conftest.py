@@ -15,6 +15,13 @@ def project(tmp_path, monkeypatch):
     return Project(tmp_path / "code")
 
 
+@pytest.fixture(autouse=True)
+def clock_runs():
+    """No test leaves the clock standing for the next one."""
+    yield
+    assert "ML_ASSETS_NOW" not in os.environ
+
+
 @pytest.fixture(scope="session")
 def grown(tmp_path_factory, worker_home):
     """Real flights through the whole chain, built once for all workers; to be left as it is."""

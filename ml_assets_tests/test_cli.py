@@ -113,7 +113,7 @@ class TestCheck:
     def test_definitions_that_load_are_counted(self, run, write):
         write(ORDERS)
         ran = run("check")
-        assert (ran.returncode, ran.stdout) == (0, "shop.definitions loads: 2 assets, 12 checks, 3 sensors.\n"), (
+        assert (ran.returncode, ran.stdout) == (0, "shop.definitions loads: 2 assets, 11 checks, 3 sensors.\n"), (
             ran.stderr
         )
 

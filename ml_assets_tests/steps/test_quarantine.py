@@ -224,7 +224,7 @@ def test_a_correction_that_cannot_be_run_is_said(project, spec, corrections, sai
 
 
 def test_a_table_that_was_never_made_has_no_quarantine(project):
-    with pytest.raises(TableNotFoundError, match="Materialize tables/flights first"):
+    with pytest.raises(TableNotFoundError, match="No delivery of flights has been judged row by row yet"):
         quarantine.drop(project.table("flights"), project.lake, ALL, DROPPED)
 
 
