@@ -154,15 +154,16 @@ class Watched:
         return time.perf_counter() - began
 
     def look(self) -> None:
-        """Read the table as it is: each day whole, of one delivery, and never of an older one than before."""
+        """Read the table as it is: each day whole, of one delivery, and of none older than known when it began."""
+        known = dict(self.newest)  # another reader may come to know more while this one reads its snapshot
         found = self.generations()
         self.reads += 1
         for partition, n_rows in self.rows.items():
             n, oldest, newest = found.get(partition, (0, 0.0, 0.0))
             if n != n_rows or oldest != newest:
                 self.wrong.append(f"{partition}: {n} rows of deliveries {oldest} to {newest}, and not {n_rows} of one")
-            elif newest < self.newest.get(partition, newest):
-                self.wrong.append(f"{partition}: delivery {newest} after {self.newest[partition]}")
+            elif newest < known.get(partition, newest):
+                self.wrong.append(f"{partition}: delivery {newest} after {known[partition]}")
             self.newest[partition] = max(newest, self.newest.get(partition, newest))
 
     def generations(self) -> dict[str, tuple[int, float, float]]:
