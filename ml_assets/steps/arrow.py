@@ -15,6 +15,15 @@ def among(rows: "pa.Table", column: str, values: Sequence[str]) -> "pa.Table":
     return rows.filter(pc.is_in(rows[column], pa.array(values, pa.string())))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
 
 
+def other_than(rows: "pa.Table", column: str, values: Sequence[str]) -> "pa.Table":
+    """The rows whose text in a column is none of the values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.is_in(rows[column], pa.array(values, pa.string()))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
+    return rows.filter(pc.invert(found))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
+
+
 def as_table(columns: Mapping[str, Any]) -> "pa.Table":
     """Columns of any kind as a table; NaN becomes null."""
     import pyarrow as pa

@@ -48,7 +48,7 @@ def store(spec: TableSpec, run: Run) -> StepResult:
     return said(spec, run, keep(spec, run))
 
 
-def keep(spec: TableSpec, run: Run) -> list[Stored]:
+def keep(spec: TableSpec, run: Run) -> Sequence[Stored]:
     """Keep what the source has of the partitions, under its hash, and list it with its arrival time.
 
     The list is written only as long as nobody else wrote it since it was read; otherwise the source is asked again,
@@ -60,6 +60,17 @@ def keep(spec: TableSpec, run: Run) -> list[Stored]:
         except LakeConflictError:
             run.log(f"{spec.raw}: another run delivered at the same time; asking the source again.")
     raise LakeConflictError(f"{spec.raw}: other runs delivered {_ATTEMPTS} times meanwhile. Run the step again.")
+
+
+def add(spec: TableSpec, lake: Lake, given: Iterable[Fetched], before: Sequence[Stored], base: int) -> None:
+    """Keep what no source gave, such as rows that a person released, after all of `before`, the list of version `base`.
+
+    Raises LakeConflictError where another run delivered meanwhile.
+    """
+    listed = _List(spec, before)
+    for each in given:
+        listed.add(each, lake)
+    _commit(spec, lake, before, listed.files(), base)
 
 
 def said(spec: TableSpec, run: Run, found: Sequence[Stored]) -> StepResult:
@@ -197,7 +208,7 @@ class _List:
         return (file.name, file.sha256) == (newest.name, newest.sha256)
 
 
-def _store(spec: TableSpec, run: Run) -> list[Stored]:
+def _store(spec: TableSpec, run: Run) -> Sequence[Stored]:
     base = run.lake.version(spec.raw) if run.lake.exists(spec.raw) else -1
     before = deliveries(spec, run.lake, run.partitions, version=base) if base >= 0 else []
     source, listed = source_of(spec, run), _List(spec, before)
@@ -205,12 +216,17 @@ def _store(spec: TableSpec, run: Run) -> list[Stored]:
         if fetched.partition not in run.partitions:
             raise DeliveryError(f"{source.label} gave rows of {fetched.partition}, for which nobody asked.")
         listed.add(fetched, run.lake)
-    found = listed.files()
+    return _commit(spec, run.lake, before, listed.files(), base)
+
+
+def _commit(
+    spec: TableSpec, lake: Lake, before: Sequence[Stored], found: Sequence[Stored], base: int
+) -> Sequence[Stored]:
     if _contents(found) == _contents(before):
         return before  # a position alone is no reason to write: the next fetch only reads a little more
     rows = _as_table(found) if spec.daily else _as_table(found).drop_columns(["partition_key"])
     changed = sorted({file.partition_key for file in found})
-    run.lake.write(spec.raw, rows, partitions=changed if spec.daily else None, base_version=base)
+    lake.write(spec.raw, rows, partitions=changed if spec.daily else None, base_version=base)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
 from ml_assets.engine import literal
+from ml_assets.steps.arrow import other_than
 from ml_assets.steps.days import shift
 from ml_assets.steps.specs import DAY, TableSpec
 from ml_assets.tables.evaluate import Evidence, evaluate
@@ -84,8 +85,9 @@ def verdicts(
     out, kept = set(broken), []
     found = evaluate(expectations, partitions, given)
     for _ in range(_ROUNDS):
-        failed = {v.partition for v in _errors(found) if v.check in own} | (set(broken) & {v.partition for v in found})
-        by_history = {v.partition for v in _errors(found)} - failed
+        errors = [verdict for verdict in found if verdict.refuses]
+        failed = {v.partition for v in errors if v.check in own} | (set(broken) & {v.partition for v in found})
+        by_history = {v.partition for v in errors} - failed
         out_now = failed or ({min(by_history)} if by_history else set())
         if not out_now or max(partitions) <= min(out_now):
             break
@@ -97,12 +99,7 @@ def verdicts(
 
 def without(given: Evidence, partitions: Collection[str]) -> Evidence:
     """The evidence with nothing of some partitions."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    left_out = pa.array(sorted(partitions), pa.string())
-    is_out = pc.is_in(given.profiles["partition_key"], left_out)  # pyright: ignore[reportAttributeAccessIssue]  made at run time
-    profiles = given.profiles.filter(pc.invert(is_out))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
+    profiles = other_than(given.profiles, "partition_key", sorted(partitions))
     if given.rows is None:
         return replace(given, profiles=profiles)
     listed = ", ".join(map(literal, partitions))
@@ -113,16 +110,10 @@ def steps(
     spec: TableSpec, before: "pa.Table", profiles: "pa.Table", judged: Iterable[Verdict], broken: Collection[str]
 ) -> list[Step]:
     """The statistics that are out of line, of the partitions that are not refused."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    out = sorted({*broken, *(verdict.partition for verdict in _errors(judged))})
-    is_out = pc.is_in(profiles["partition_key"], pa.array(out, pa.string()))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
-    return steps_out_of_line(before, profiles.filter(pc.invert(is_out))) if spec.daily else []  # pyright: ignore[reportAttributeAccessIssue]  made at run time
-
-
-def _errors(found: Iterable[Verdict]) -> list[Verdict]:
-    return [verdict for verdict in found if not verdict.passed and verdict.severity == "error"]
+    if not spec.daily:
+        return []
+    out = sorted({*broken, *(verdict.partition for verdict in judged if verdict.refuses)})
+    return steps_out_of_line(before, other_than(profiles, "partition_key", out))
 
 
 def _with_reference(spec: TableSpec, lake: Lake, validation: Validation) -> "pa.Table":

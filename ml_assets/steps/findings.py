@@ -151,7 +151,7 @@ def _of_passed(check: str, verdicts: Sequence[Verdict]) -> Finding:
 
 
 def _of_failed(check: str, failed: Sequence[Verdict]) -> Finding:
-    worst = next((verdict for verdict in failed if verdict.severity == "error"), failed[0])
+    worst = next((verdict for verdict in failed if verdict.refuses), failed[0])
     more = f" And {len(failed) - 1} more partitions." if len(failed) > 1 else ""
     numbers = {"partitions that fail": len(failed), **_plain(worst.numbers)}
     if worst.examples:

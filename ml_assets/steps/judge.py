@@ -97,7 +97,7 @@ class Judgement:
     def _failed(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for verdict in self.verdicts:
-            if not verdict.passed and verdict.severity == "error":
+            if verdict.refuses:
                 found.setdefault(verdict.partition, []).append(verdict.sentence)
         return found
 

@@ -8,13 +8,14 @@ nothing: rows with a decision are not chosen, and a delivery of the same bytes i
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.sources.base import Fetched
 from ml_assets.engine import connect, literal
 from ml_assets.errors import LakeConflictError, TableNotFoundError
+from ml_assets.steps import deliver
 from ml_assets.steps.arrow import among
 from ml_assets.steps.specs import TableSpec
 from ml_assets.tables import contract as contracts
@@ -230,37 +231,17 @@ def _by_partition(rows: "pa.Table") -> dict[str, int]:
 def _deliver(spec: TableSpec, lake: Lake, contents: Mapping[str, bytes]) -> dict[str, str]:
     """Put one delivery for each partition into raw, in one commit; give their names. The same bytes are there once."""
     base = lake.version(spec.raw)
-    stored = lake.dataset(spec.raw, partitions=sorted(contents) if spec.daily else None, version=base).to_table()
-    before, names, lines = stored.to_pylist(), {}, []
+    before = deliver.deliveries(spec, lake, sorted(contents), version=base)
+    known = {(f.partition_key, f.sha256): f.name for f in before if f.name.startswith(RELEASED)}
+    names, fresh = {}, []
     for partition, content in contents.items():
-        of_partition = [line for line in before if line.get("partition_key", "") == partition]
-        line = _released(of_partition, content)
-        if line is None:
-            line = _line(spec, of_partition, content)
-            lake.put_object(line["object"], content)
-            lines.append({"partition_key": partition, **line})
-        names[partition] = line["name"]
-    _append(lake, spec, spec.raw, stored, lines, base)
+        sha256 = hashlib.sha256(content).hexdigest()
+        # A release that was killed before it wrote its decisions has delivered these bytes already.
+        names[partition] = known.get((partition, sha256), f"{RELEASED}{clock.now():%Y%m%dT%H%M%SZ}-{sha256[:8]}.jsonl")
+        if (partition, sha256) not in known:
+            fresh.append(Fetched(partition, names[partition], content))
+    deliver.add(spec, lake, fresh, before, base)
     return names
-
-
-def _released(stored: Sequence[Mapping[str, Any]], content: bytes) -> Mapping[str, Any] | None:
-    """The delivery of these bytes by an earlier release, one that was killed before it wrote its decisions."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    return next((each for each in stored if each["sha256"] == sha256 and each["name"].startswith(RELEASED)), None)
-
-
-def _line(spec: TableSpec, stored: Sequence[Mapping[str, Any]], content: bytes) -> dict[str, Any]:
-    """A line of raw; it arrives after all others, since the newest delivery wins by key."""
-    sha256, now = hashlib.sha256(content).hexdigest(), clock.now()
-    return {
-        "name": f"{RELEASED}{now:%Y%m%dT%H%M%SZ}-{sha256[:8]}.jsonl",
-        "sha256": sha256,
-        "size_bytes": len(content),
-        "object": f"{spec.raw}/{sha256[:2]}/{sha256}.jsonl",
-        "arrived_at": max([now, *(line["arrived_at"] + timedelta(microseconds=1) for line in stored)]),
-        "current": True,
-    }
 
 
 def _decide(spec: TableSpec, lake: Lake, rows: "pa.Table", verdict: Verdict, deliveries: Mapping[str, str]) -> None:

@@ -31,6 +31,11 @@ class Verdict:
     examples: list[dict[str, Any]] = field(default_factory=list)
     query: str | None = None
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the partition may not stand."""
+        return not self.passed and self.severity == "error"
+
 
 @dataclass(frozen=True)
 class Missing:

@@ -1,6 +1,7 @@
 """What sources of files share, wherever the files are: look at a listing, read what has changed."""
 
 import json
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Entry:
 _Groups = dict[str, list[Entry]]
 
 
-class Listed:
+class Listed(ABC):
     """Files that can be listed: `entries` and `read` say how."""
 
     def __init__(self, spec: Files, subject: Subject) -> None:
@@ -50,13 +51,13 @@ class Listed:
         """The pattern."""
         return self.pattern.text
 
+    @abstractmethod
     def entries(self, prefix: str) -> Iterator[Entry]:
         """The files whose path begins so; a place that is not there yet has none. Raises SourceUnavailableError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, entry: Entry) -> tuple[bytes, Entry]:
         """The bytes of one state of a file, and that state. Raises SourceUnavailableError."""
-        raise NotImplementedError
 
     def look(self, known: Mapping[str, PartitionState]) -> Look:
         """The state of each partition; files are read only where something was written since the last look.
