@@ -21,11 +21,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """One scored row: its id in the prediction log, and the seconds since each view's row (null: none counted)."""
+    """One scored row: its id in the prediction log, and the seconds since each view's row (null: none counted).
+
+    Requests with the header `x-request-purpose: check` also get the inputs that were scored, before encoding.
+    """
 
     prediction_id: str
     score: float
     feature_ages: dict[str, float | None]
+    features: dict[str, float | str | None] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Predictions(msgspec.Struct, frozen=True):
@@ -74,7 +78,9 @@ class _Routes:
     async def predict(self, request: Request) -> Response:
         body, call = await _body(request), _call(request)
         answer = await self._service.predict(call, lambda arm, now: arm.predictor.contract.decode(body, now_us=now))
-        predictions = [Prediction(*row) for row in zip(answer.ids, answer.scores, answer.ages, strict=True)]
+        features = answer.features if call.check else [msgspec.UNSET] * len(answer.ids)
+        columns = answer.ids, answer.scores, answer.ages, features
+        predictions = [Prediction(*row) for row in zip(*columns, strict=True)]
         content = Predictions(predictions, answer.model, answer.version, answer.generation)
         return _json(content, headers=_headers(call, answer))
 

@@ -38,7 +38,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """Scores with their ids, and the version and generation that gave them."""
+    """Scores with their ids, the version and generation that gave them, and the inputs before encoding."""
 
     model: str
     version: str
@@ -46,6 +46,7 @@ class Answer:
     ids: list[str]
     scores: list[float]
     ages: list[dict[str, float | None]]
+    features: list[dict[str, float | str | None]]
 
 
 class Service:
@@ -134,7 +135,9 @@ class _Work:
         written = self.service.log.append(self._records(scored, ids, ages, elapsed // 1000))
         metrics, version = self.service.metrics, self.arm.version
         metrics.answered(version, seconds=elapsed / 1e9, scores=scored.scores, ages=ages, log_bytes=written)
-        return Answer(self.arm.predictor.schema.model, version, self.generation, ids, scored.scores, ages)
+        return Answer(
+            self.arm.predictor.schema.model, version, self.generation, ids, scored.scores, ages, scored.features
+        )
 
     def _records(self, scored: Scored, ids: list[str], ages: list[dict], latency_us: int) -> list[PredictionRecord]:
         call, arm, contract = self.call, self.arm, self.arm.predictor.contract

@@ -99,8 +99,10 @@ def test_a_prediction_is_logged_with_all_that_led_to_it(client: Client):
 
 
 def test_our_own_test_requests_are_marked_in_the_log(client: Client):
-    client.predict(SENT, headers={"x-request-purpose": "check"})
+    checked = client.predict(SENT, headers={"x-request-purpose": "check"}).json()["predictions"][0]
     assert client.log.records[0].purpose == "check"
+    assert checked["features"] == client.log.records[0].features
+    assert "features" not in client.predict(SENT).json()["predictions"][0]
 
 
 def test_a_refusal_names_field_and_rule_and_is_logged_without_values(client: Client):
