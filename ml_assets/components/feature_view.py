@@ -70,7 +70,7 @@ class FeatureView(Declared):
             self.description or f"Features of {', '.join(self.entity)}.",
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[_dep(spec, table.name, table.daily) for table in spec.tables],
-            checks=(catalogue.HINDSIGHT, catalogue.UNIQUE),
+            checks=catalogue.of_view(spec),
             columns=self.columns(project),
             freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(

@@ -12,7 +12,7 @@ from typing import Any
 from ml_assets.evaluation import policy
 from ml_assets.records import StepResult
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import TableSpec
+from ml_assets.steps.specs import TableSpec, ViewSpec
 
 Step = Callable[[Run], Mapping[str, StepResult]]
 
@@ -72,6 +72,13 @@ HINDSIGHT = Check(
     blocking=True,
 )
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
+
+
+def of_view(spec: ViewSpec) -> tuple[Check, ...]:
+    """The checks of a view; each has a finding in every run that materializes."""
+    del spec
+    return (HINDSIGHT, UNIQUE)
+
 
 LATER = Check(
     "labels_become_known_after_the_prediction", "No label was known at the time of its prediction.", blocking=True

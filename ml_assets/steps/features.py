@@ -1,7 +1,7 @@
 """Features: the rows of a view by day, offline in the lake and the newest of them online."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
@@ -11,7 +11,7 @@ from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
 from ml_assets.records import Finding, Markdown, StepResult, unchanged
-from ml_assets.steps import catalogue, configuration
+from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, online
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, Work, by_day
@@ -37,20 +37,29 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         )
     produced, due = memo.survey(inputs)
     if not due:
-        if produced:
-            _keep_online(spec, run)
-        return {spec.name: StepResult(produced, unchanged(catalogue.HINDSIGHT.name, catalogue.UNIQUE.name))}
+        findings = unchanged(catalogue.HINDSIGHT.name, catalogue.UNIQUE.name)
+        return {spec.name: StepResult(produced, (*findings, *_of_others(spec, run, None, list(produced))))}
     rows, findings = _compute(spec, run, due)
-    if not all(finding.passed for finding in findings):
-        return {spec.name: StepResult(produced, findings)}
+    findings += arrival_lag.findings(spec, run, rows, due)
+    if any(not finding.passed and not finding.warn for finding in findings):
+        return {spec.name: StepResult(produced, (*findings, *_of_stored(spec, run, None, list(produced))))}
     commit = run.lake.write(spec.name, rows, partitions=due if spec.daily else None)
-    _keep_online(spec, run, rows)
+    findings += _of_stored(spec, run, rows, due)
     for partition in due:
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version, "features": len(spec.view.features())}
         entry = memo.write(partition, inputs[partition], content.hash, metadata)
         produced[partition] = entry.produced({"definition": Markdown(_definition(spec))})
     return {spec.name: StepResult(produced, findings)}
+
+
+def _of_others(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> tuple[Finding, ...]:
+    return (*arrival_lag.findings(spec, run, rows, days), *_of_stored(spec, run, rows, days))
+
+
+def _of_stored(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> tuple[Finding, ...]:
+    """What is found once rows stand in the lake; this puts them online."""
+    return (*feature_profiles.findings(spec, run, rows, days), *online.findings(spec, run, rows, days))
 
 
 def work(spec: ViewSpec, run: Run, partitions: Sequence[str]) -> Work:
@@ -141,30 +150,6 @@ def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") 
         f"{n} of {rows.num_rows} rows share entity and time with another.",
         numbers={"doubled": n},
     )
-
-
-def _keep_online(spec: ViewSpec, run: Run, rows: "pa.Table | None" = None) -> None:
-    """Write fresh rows to the online store; a store that has lost the view gets its newest days from the lake."""
-    store, view = run.online_store, spec.view
-    if rows is None:
-        if view.name not in store.views():
-            _keep_online(spec, run, _newest_rows(spec, run.lake))
-        return
-    columns = [*view.entity, FEATURE_TIMESTAMP, *view.features()]
-    if not spec.daily:  # all of them, so that an entity that has left the table leaves the store as well
-        always = {"first": _ALWAYS[0], "last": _ALWAYS[1]}
-        store.replace(view.name, view.entity, view.features(), rows.select(columns), keep=None, **always)
-    days = sorted(set(rows["partition_key"].to_pylist())) if spec.daily else []
-    for first, last in runs_of(days):
-        part = among(rows, "partition_key", [day for day in days if first <= day <= last]).select(columns)
-        span = {"first": start_of(first), "last": start_of(last) + DAY - timedelta(microseconds=1)}
-        store.replace(view.name, view.entity, view.features(), part, keep=spec.keep, **span)
-
-
-def _newest_rows(spec: ViewSpec, lake: Lake) -> "pa.Table":
-    newest = max(lake.partitions(spec.name), default="")
-    span = PartitionRange(shift(newest, -(spec.keep // DAY)), newest) if newest else None
-    return lake.dataset(spec.name, partitions=span).to_table()
 
 
 def _definition(spec: ViewSpec) -> str:
