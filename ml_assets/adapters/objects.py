@@ -55,6 +55,12 @@ class Objects:
         filesystem, place = self._object(path)
         return filesystem.get_file_info(place).is_file
 
+    def objects(self, prefix: str) -> list[str]:
+        """The paths of all objects that begin with a prefix, sorted."""
+        _, root = open_location(f"{self.uri}/objects", self.storage_options)
+        found = [info.path for info in self._below(prefix) if not _is_unfinished(info)]
+        return sorted(path.removeprefix(f"{root}/") for path in found)
+
     def remove_objects(self, prefix: str, *, before: datetime | None = None, dry_run: bool = False) -> list[str]:
         """Remove the objects whose path begins with a prefix, and were written `before`; give their paths."""
         return self._remove([info for info in self._below(prefix) if not _is_unfinished(info)], before, dry_run=dry_run)
