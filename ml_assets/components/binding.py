@@ -1,8 +1,9 @@
-"""DuckDB's answers to questions about declarations: what SQL reads, what it gives, whether it binds.
+"""Answers to questions about declarations: what SQL reads, what it gives, what that is made from, whether it binds.
 
-An answer depends on nothing but the question, the release of DuckDB and the code that asks, so it is kept on disk by
-their hash: to load definitions that were loaded before needs no DuckDB, a fifth of what `import dagster` costs in every
-process. A wrong declaration has no answer and is asked about each time. Where nothing can be written, nothing is kept.
+An answer depends on nothing but the question, the releases of DuckDB and sqlglot and the code that asks, so it is kept
+on disk by their hash: to load definitions that were loaded before needs neither, a fifth of what `import dagster` costs
+in every process. A wrong declaration has no answer and is asked about each time. Where nothing can be written, nothing
+is kept.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from typing import Any
 from ml_assets.features.view import FeatureView
 from ml_assets.tables.schema import Column
 
+Pairs = tuple[tuple[str, str], ...]
 _Columns = Sequence[Column]
 
 
@@ -40,8 +42,33 @@ def view_columns(view: FeatureView, tables: Mapping[str, _Columns]) -> list[tupl
 
         return output_columns(view, tables)
 
-    question = ["view_columns", repr(view), {name: _named(columns) for name, columns in tables.items()}]
-    return [(name, kind) for name, kind in _answered(question, ask)]
+    return [(name, kind) for name, kind in _answered(["view_columns", repr(view), _of_tables(tables)], ask)]
+
+
+def view_lineage(view: FeatureView, tables: Mapping[str, _Columns]) -> dict[str, Pairs]:
+    """The (table, column) pairs that each column of a view is made from; one that cannot be followed is left out."""
+
+    def ask() -> dict[str, Pairs]:
+        from ml_assets.features.lineage import column_lineage
+
+        return column_lineage(view, tables)
+
+    return _pairs(_answered(["view_lineage", repr(view), _of_tables(tables)], ask))
+
+
+def expression_lineage(table: str, expressions: Mapping[str, str], tables: Mapping[str, _Columns]) -> dict[str, Pairs]:
+    """The same for named expressions over a row of `table`."""
+
+    def ask() -> dict[str, Pairs]:
+        from ml_assets.features import lineage
+
+        return lineage.expression_lineage(table, expressions, tables)
+
+    return _pairs(_answered(["expression_lineage", table, dict(expressions), _of_tables(tables)], ask))
+
+
+def _pairs(answer: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Pairs]:
+    return {name: tuple((table, column) for table, column in pairs) for name, pairs in answer.items()}
 
 
 def check_expression(columns: _Columns, what: str, sql: str, kind: str) -> None:
@@ -54,6 +81,10 @@ def check_expression(columns: _Columns, what: str, sql: str, kind: str) -> None:
         return True
 
     _answered(["check_expression", _named(columns), what, sql, kind], ask)
+
+
+def _of_tables(tables: Mapping[str, _Columns]) -> dict[str, list[tuple[str, str]]]:
+    return {name: _named(columns) for name, columns in tables.items()}
 
 
 def _named(columns: _Columns) -> list[tuple[str, str]]:
@@ -71,9 +102,10 @@ def _answered(question: list[Any], ask: Callable[[], Any]) -> Any:
 
 @cache
 def _release() -> str:
-    checking = ("features/check.py", "features/statements.py", "features/view.py", "tables/expression.py")
+    asking = ("check", "lineage", "statements", "view")
+    checking = (*(f"features/{name}.py" for name in asking), "tables/expression.py")
     written = [(Path(__file__).parents[1] / name).stat().st_mtime_ns for name in checking]
-    return f"{version('duckdb')} {version('ml_assets')} {written}"
+    return f"{version('duckdb')} {version('sqlglot')} {version('ml_assets')} {written}"
 
 
 @cache

@@ -1,11 +1,13 @@
 """Answers of DuckDB about declarations are kept, and only right ones."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
 from ml_assets.components import binding
 from ml_assets.errors import DeclarationError
+from ml_assets.features.view import FeatureView
 from ml_assets.tables.schema import Column
 
 COLUMNS = (Column("arrived_at", "TIMESTAMPTZ", True), Column("delay", "DOUBLE", True))
@@ -52,3 +54,14 @@ def test_a_damaged_or_unwritable_cache_costs_nothing_but_time(fresh_cache):
 
 def test_a_table_that_the_statement_defines_itself_is_not_read():
     assert binding.tables_read("WITH z AS (SELECT a FROM x) SELECT z.a FROM z JOIN y USING (a)") == ["x", "y"]
+
+
+def test_the_lineage_of_a_view_is_kept_as_it_was_found(fresh_cache):
+    hour = timedelta(hours=1)
+    view = FeatureView("v", ("delay",), hour, ("x",), sql="SELECT delay, known_at, arrived_at AS a FROM x")
+    found = binding.view_lineage(view, {"x": COLUMNS})
+    assert found["a"] == (("x", "arrived_at"),)
+    binding._known.cache_clear()
+    assert binding.view_lineage(view, {"x": COLUMNS}) == found
+    assert binding.expression_lineage("x", {"label": "delay > 15"}, {"x": COLUMNS}) == {"label": (("x", "delay"),)}
+    assert len(json.loads(fresh_cache.read_text())) == 2
