@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.errors import DeclarationError, shorten
-from ml_assets.tables.schema import RESERVED, Column
+from ml_assets.tables.schema import AVAILABLE, RESERVED, Column
 from ml_assets.tables.stated import Config, Stated, config, field_checks
 
 _PLAIN = {
@@ -271,8 +271,18 @@ def _declared(node: ast.AnnAssign, name: str, module: _Module) -> Declared:
         type=_type(node.annotation, name, module),
         nullable=bool(options.get("nullable", False)),
         description=options.get("description") or "",
+        available=_available(options.get("metadata"), name, module, node.lineno),
     )
     return Declared(column, node.lineno, field_checks(call) if call else (), bool(options.get("unique", False)))
+
+
+def _available(metadata: Any, name: str, module: _Module, line: int) -> str:
+    """When the column has a value: `pa.Field(metadata={"available": "after_event"})`."""
+    found = metadata.get("available", AVAILABLE[0]) if isinstance(metadata, dict) else AVAILABLE[0]
+    if found not in AVAILABLE:
+        problem = f"column {name}: available is {found!r}; write one of {shorten(AVAILABLE)}"
+        raise DeclarationError(problem, file=module.file, line=line)
+    return found
 
 
 def _type(node: ast.expr, name: str, module: _Module) -> str:
@@ -319,7 +329,7 @@ def _field(node: ast.AnnAssign, name: str, module: _Module) -> ast.Call | None:
 
 def _options(call: ast.Call, name: str, module: _Module) -> dict[str, Any]:
     """The literal arguments of `pa.Field(...)` that shape the column."""
-    wanted = [k for k in call.keywords if k.arg in ("nullable", "description", "alias", "unique", None)]
+    wanted = [k for k in call.keywords if k.arg in ("nullable", "description", "alias", "unique", "metadata", None)]
     return {str(keyword.arg): _literal(keyword, name, module) for keyword in wanted}
 
 

@@ -8,18 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 TYPES = ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "DATE")
+AVAILABLE = ("request", "after_event")
 RELEASED = "released-"  # so begins the name of a delivery that a person made of refused rows
 RESERVED = ("partition_key", "_file", "_row", "_arrived_at", "_known_at")  # columns that ml_assets adds to rows
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `type` is one of `TYPES`, and a TIMESTAMPTZ is an instant in UTC, in microseconds."""
+    """A column of a table; `type` is one of `TYPES`, and a TIMESTAMPTZ is an instant in UTC, in microseconds.
+
+    `available` says from when on a row has a value in it: "request" is early enough to predict by, "after_event" only
+    once the thing has happened that is predicted.
+    """
 
     name: str
     type: str
     nullable: bool
     description: str = ""
+    available: str = "request"
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,19 @@ class FlightOutcomes(pa.DataFrameModel):
     origin: str = pa.Field(isin=["EWR", "JFK", "LGA"])
     destination: str = pa.Field(str_length={"min_value": 3, "max_value": 3})
     scheduled_departure_at: datetime
-    departed_at: datetime = pa.Field(nullable=True, description="Null when cancelled.")
-    arrived_at: datetime = pa.Field(nullable=True, description="Null when cancelled or diverted.")
-    departure_delay_minutes: float = pa.Field(nullable=True, ge=-120, le=2880)
-    arrival_delay_minutes: float = pa.Field(nullable=True, ge=-180, le=2880, description="The label comes from it.")
-    air_time_minutes: float = pa.Field(nullable=True, gt=0, le=1200)
-    cancelled: bool
-    diverted: bool
+    departed_at: datetime = pa.Field(
+        nullable=True, description="Null when cancelled.", metadata={"available": "after_event"}
+    )
+    arrived_at: datetime = pa.Field(
+        nullable=True, description="Null when cancelled or diverted.", metadata={"available": "after_event"}
+    )
+    departure_delay_minutes: float = pa.Field(nullable=True, ge=-120, le=2880, metadata={"available": "after_event"})
+    arrival_delay_minutes: float = pa.Field(
+        nullable=True, ge=-180, le=2880, description="The label comes from it.", metadata={"available": "after_event"}
+    )
+    air_time_minutes: float = pa.Field(nullable=True, gt=0, le=1200, metadata={"available": "after_event"})
+    cancelled: bool = pa.Field(metadata={"available": "after_event"})
+    diverted: bool = pa.Field(metadata={"available": "after_event"})
     known_at: datetime = pa.Field(description="When the outcome was final and reported.")
 
     class Config:  # pyright: ignore[reportIncompatibleVariableOverride]  as pandera documents it
