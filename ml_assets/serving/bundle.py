@@ -35,14 +35,25 @@ class RequestField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     maximum: float | None = None
 
 
-class ViewRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A feature view as serving reads it; `entity` names request fields. `max_age_us` null: rows never grow too old."""
+class ViewRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A feature view as serving reads it; `entity` names request fields. `max_age_us` null: rows never grow too old.
+
+    `version` is that of the view's definition that the model was trained with. `defaults` by feature stand where no
+    row counts for an entity: unseen, or too old.
+    """
 
     name: str
     entity: tuple[str, ...]
     features: tuple[str, ...]
     delay_us: int
     max_age_us: int | None
+    version: int = 1
+    defaults: dict[str, float | str] = {}
+
+    @property
+    def stored(self) -> str:
+        """The name of these rows in the online store."""
+        return f"{self.name}@{self.version}"
 
 
 class ServingSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +158,9 @@ def check_schema(schema: ServingSchema) -> None:
         "request fields that are not plain names": [name for name in fields if not name.isidentifier()],
         "names given twice": _twice([*fields, schema.time_field]) + _twice(used) + _twice(v.name for v in schema.views),
         "entities that are not request fields": [name for name in entities if name not in fields],
+        "defaults of no feature": [
+            f"{v.name}__{name}" for v in schema.views for name in v.defaults.keys() - v.features
+        ],
         "inputs without a source": unresolved,
         "inputs missing": [] if used else ["a model needs at least one"],
     }

@@ -110,3 +110,28 @@ def test_golden_rows_come_back_to_the_bit(rows: list[list[float]]):
     assert np.array_equal(back.matrix(), matrix, equal_nan=True)
     assert np.array_equal(np.signbit(back.matrix()), np.signbit(np.where(np.isnan(matrix), np.nan, matrix)))
     assert back.scores == stored.scores
+
+
+def test_a_view_is_stored_by_its_version():
+    [carriers, _] = world.SCHEMA.views
+    assert (carriers.stored, msgspec.structs.replace(carriers, version=3).stored) == (
+        "carrier_delays@1",
+        "carrier_delays@3",
+    )
+
+
+def test_a_bundle_from_before_views_had_versions_is_read_and_keeps_its_bytes():
+    old = b'{"name":"v","entity":["a"],"features":["x"],"delay_us":0,"max_age_us":null}'
+    found = msgspec.json.decode(old, type=bundle.ViewRef)
+    assert (found.version, found.defaults, msgspec.json.encode(found)) == (1, {}, old)
+
+
+def test_defaults_and_version_come_back():
+    view = bundle.ViewRef("v", ("a",), ("x", "y"), 0, None, version=2, defaults={"x": 0.5, "y": "none"})
+    assert msgspec.json.decode(msgspec.json.encode(view), type=bundle.ViewRef) == view
+
+
+def test_a_default_of_no_feature_is_refused():
+    view = msgspec.structs.replace(world.SCHEMA.views[0], defaults={"mean_7h": 0.0})
+    with pytest.raises(ArtefactError, match="defaults of no feature: carrier_delays__mean_7h"):
+        bundle.check_schema(msgspec.structs.replace(world.SCHEMA, views=(view, world.SCHEMA.views[1])))
