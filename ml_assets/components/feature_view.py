@@ -6,11 +6,12 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.components import binding
+from ml_assets.components.binding import Pairs
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
-from ml_assets.features.view import Aggregation, window_name
+from ml_assets.features.view import FEATURE_TIMESTAMP, Aggregation, window_name
 from ml_assets.features.view import FeatureView as View
 from ml_assets.orchestration import assets, automation, partitions
 from ml_assets.orchestration.assets import Node
@@ -72,6 +73,7 @@ class FeatureView(Declared):
             deps=[_dep(spec, table.name, table.daily) for table in spec.tables],
             checks=catalogue.of_view(spec),
             columns=self.columns(project),
+            lineage=self.lineage(project),
             freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(
                 present=[dg.AssetKey(["raw", spec.tables[0].name])] if spec.daily else []
@@ -126,6 +128,14 @@ class FeatureView(Declared):
             raise self._located(error) from error
         said = self._said(view)
         return [_Column(name, kind, said.get(name)) for name, kind in found]
+
+    def lineage(self, project: Project) -> dict[str, Pairs]:
+        """The (asset, column) pairs that each column of the feature rows is made from, as far as SQL can be followed."""
+        tables = {table.name: table.columns() for table in self._tables(project)}
+        found = binding.view_lineage(self.spec(project).view, tables)
+        made = {column: tuple((f"tables/{table}", name) for table, name in pairs) for column, pairs in found.items()}
+        known = {FEATURE_TIMESTAMP: made.pop("known_at")} if "known_at" in made else {}
+        return made | known
 
     def _said(self, view: View) -> dict[str, str]:
         """What the columns hold, as far as the declaration says it: `mean of delay over 6h`."""

@@ -8,6 +8,7 @@ import dagster as dg
 
 from ml_assets.orchestration.automation import RETRY
 from ml_assets.orchestration.events import advice, events, report, table_schema
+from ml_assets.orchestration.lineage import Lineage, told
 from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
 from ml_assets.records import LAYERS
 from ml_assets.steps.catalogue import Check, Step
@@ -44,6 +45,7 @@ class Node:
     freshness: dg.FreshnessPolicy | None = None
     automation: dg.AutomationCondition | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=dict)  # of each column: the assets and columns that it is made from
 
     @property
     def key(self) -> dg.AssetKey:
@@ -81,6 +83,7 @@ def build(
     retry: dg.RetryPolicy = RETRY,
 ) -> dg.AssetsDefinition:
     """Make the assets of one step: a single operation that reports each node, each partition and each check."""
+    lineage = {node.key.to_user_string(): node.lineage for node in nodes}
 
     @dg.multi_asset(
         name=name,
@@ -103,7 +106,7 @@ def build(
             results = step(run)
         for asset, result in results.items():
             report(context, asset, run.partitions, result)
-            yield from events(context, dg.AssetKey.from_user_string(asset), result)
+            yield from events(context, dg.AssetKey.from_user_string(asset), told(result, lineage[asset]))
 
     return materialize
 
