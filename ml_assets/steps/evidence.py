@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
@@ -26,18 +26,32 @@ _BY_HISTORY = (MissingSpike, Volume, Shift)
 _ROUNDS = 20  # more refusals by history than that in one run are judged with each other as history
 
 
-def profiled(con: "duckdb.DuckDBPyConnection", validation: Validation) -> "pa.Table":
-    """The profiles of the valid rows; a partition whose rows are all in quarantine has none of them, and says so."""
+class Profiled(Protocol):
+    """What is profiled by day: a table, or a feature view."""
+
+    @property
+    def daily(self) -> bool:
+        """Whether it is partitioned by UTC day."""
+        ...
+
+    @property
+    def profiles(self) -> str:
+        """Name of its statistics in the lake."""
+        ...
+
+
+def profiled(con: "duckdb.DuckDBPyConnection", rows: "pa.Table", partitions: Iterable[str]) -> "pa.Table":
+    """The profiles of rows; a partition that has none, since all are in quarantine say, has one that says so."""
     import pyarrow as pa
 
-    profiles = profile_partitions(con, validation.valid)
-    without = sorted(set(validation.counts) - set(profiles["partition_key"].to_pylist()))
+    profiles = profile_partitions(con, rows)
+    without = sorted(set(partitions) - set(profiles["partition_key"].to_pylist()))
     nothing = {"column": ROWS, "type": "", "n": 0, "nulls": 0, "distinct": 0, "histogram": [], "top": []}
     empty = [{"partition_key": partition, **nothing} for partition in without]
     return pa.concat_tables([profiles, pa.Table.from_pylist(empty, PROFILE_SCHEMA())])
 
 
-def history(spec: TableSpec, lake: Lake, partitions: Sequence[str]) -> "pa.Table":
+def history(spec: Profiled, lake: Lake, partitions: Sequence[str]) -> "pa.Table":
     """The profiles that the first of these partitions is compared with, and those that lie among them."""
     if not (spec.daily and partitions and lake.exists(spec.profiles)):
         return PROFILE_SCHEMA().empty_table()
@@ -60,7 +74,8 @@ def collected(
     import pyarrow as pa
 
     con.register("refused_rows", validation.quarantine)
-    con.register("judged_rows", _with_reference(spec, lake, validation))
+    judged = validation.counts if spec.daily else ()
+    con.register("judged_rows", with_reference(lake, spec.table, spec.expectations, validation.valid, judged))
     tables = {}
     for each in spec.expectations:
         if not (isinstance(each, References) and lake.exists(f"tables/{each.table}")):
@@ -107,7 +122,7 @@ def without(given: Evidence, partitions: Collection[str]) -> Evidence:
 
 
 def steps(
-    spec: TableSpec, before: "pa.Table", profiles: "pa.Table", judged: Iterable[Verdict], broken: Collection[str]
+    spec: Profiled, before: "pa.Table", profiles: "pa.Table", judged: Iterable[Verdict], broken: Collection[str]
 ) -> list[Step]:
     """The statistics that are out of line, of the partitions that are not refused."""
     if not spec.daily:
@@ -116,21 +131,23 @@ def steps(
     return steps_out_of_line(before, other_than(profiles, "partition_key", out))
 
 
-def _with_reference(spec: TableSpec, lake: Lake, validation: Validation) -> "pa.Table":
-    """The valid rows, and for a shift those of the days that they are compared with."""
+def with_reference(
+    lake: Lake, table: str, expectations: Sequence[Expectation], rows: "pa.Table", judged: Collection[str]
+) -> "pa.Table":
+    """The rows of the days that are judged, and for a shift those of the days that they are compared with."""
     import pyarrow as pa
 
-    shifts = [each for each in spec.expectations if isinstance(each, Shift)]
-    if not (shifts and spec.daily and validation.counts and lake.exists(spec.table)):
-        return validation.valid
-    first, last = min(validation.counts), max(validation.counts)
+    shifts = [each for each in expectations if isinstance(each, Shift)]
+    if not (shifts and judged and lake.exists(table)):
+        return rows
+    first, last = min(judged), max(judged)
     reach = max(each.reference + each.current for each in shifts)
     since = shift(first, -ceil(reach / DAY))
-    days = [p for p in lake.partitions(spec.table) if since <= p < last and p not in validation.counts]
-    stored, schema = lake.dataset(spec.table, partitions=days), validation.valid.schema
+    days = [p for p in lake.partitions(table) if since <= p < last and p not in judged]
+    stored, schema = lake.dataset(table, partitions=days), rows.schema
     columns = dict.fromkeys(["partition_key", *(each.column for each in shifts)])
     before = stored.to_table(columns=[name for name in columns if _holds(stored, name, schema.field(name).type)])
-    return pa.concat_tables([validation.valid, before], promote_options="default")
+    return pa.concat_tables([rows, before], promote_options="default")
 
 
 def _holds(stored: "ds.Dataset", column: str, kind: "pa.DataType") -> bool:

@@ -1,6 +1,6 @@
 """What the checks of a table say: for each rule and each expectation a sentence, numbers, ten rows, and the query."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ml_assets.engine import connect, literal
@@ -9,7 +9,7 @@ from ml_assets.records import Finding, Markdown
 from ml_assets.steps import catalogue
 from ml_assets.steps.judge import Judgement
 from ml_assets.steps.pictures import markdown_table
-from ml_assets.tables.expectations import Verdict
+from ml_assets.steps.verdicts import named, of_verdicts
 from ml_assets.tables.promises import KEYS_CHECK
 from ml_assets.tables.schema import Rule
 
@@ -22,7 +22,7 @@ def of(judgement: Judgement) -> tuple[Finding, ...]:
         *_of_deliveries(judgement),
         *_of_rules(judgement),
         *_of_policy(judgement),
-        *_of_expectations(judgement),
+        *of_verdicts(judgement.spec.expectations, judgement.verdicts),
         _of_statistics(judgement),
     )
 
@@ -131,36 +131,6 @@ def _of_policy(judged: Judgement) -> Iterator[Finding]:
         yield Finding(check.name, not found, sentence, warn=True, numbers=numbers)
 
 
-def _of_expectations(judged: Judgement) -> Iterator[Finding]:
-    """One finding for each expectation, over all partitions that were judged by it."""
-    by_check: dict[str, list[Verdict]] = {expected.check: [] for expected in judged.spec.expectations}
-    for verdict in judged.verdicts:
-        by_check[verdict.check].append(verdict)
-    for check, each in by_check.items():
-        failed = [verdict for verdict in each if not verdict.passed]
-        if each:
-            yield _of_failed(check, failed) if failed else _of_passed(check, each)
-        else:
-            yield Finding(check, True, "Not judged: there are no rows.", numbers={"judged": False})
-
-
-def _of_passed(check: str, verdicts: Sequence[Verdict]) -> Finding:
-    last = max(verdicts, key=lambda verdict: verdict.partition)
-    sentence = last.sentence if len(verdicts) == 1 else f"{len(verdicts)} partitions pass; the last: {last.sentence}"
-    return Finding(check, True, sentence, numbers=_plain(last.numbers))
-
-
-def _of_failed(check: str, failed: Sequence[Verdict]) -> Finding:
-    worst = next((verdict for verdict in failed if verdict.refuses), failed[0])
-    more = f" And {len(failed) - 1} more partitions." if len(failed) > 1 else ""
-    numbers = {"partitions that fail": len(failed), **_plain(worst.numbers)}
-    if worst.examples:
-        numbers["examples"] = markdown_table(tuple(worst.examples[0]), [tuple(r.values()) for r in worst.examples])
-    if worst.query:
-        numbers["query"] = worst.query
-    return Finding(check, False, worst.sentence + more, warn=worst.severity == "warn", numbers=numbers)
-
-
 def _of_statistics(judged: Judgement) -> Finding:
     sentences = [step.sentence for step in judged.steps]
     n = len(set(judged.history["partition_key"].to_pylist()))
@@ -170,19 +140,10 @@ def _of_statistics(judged: Judgement) -> Finding:
     return Finding(
         catalogue.AS_USUAL.name,
         not sentences,
-        _together(sentences) or compared,
+        named(sentences) or compared,
         warn=True,
         numbers={"out of line": len(sentences)},
     )
-
-
-def _together(sentences: Sequence[str]) -> str:
-    rest = len(sentences) - _NAMED
-    return " ".join(sentences[:_NAMED]) + (f" And {rest} more." if rest > 0 else "")
-
-
-def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _said(partition: str) -> str:

@@ -120,7 +120,7 @@ def judge(
             refused=gathered.refused,
             outliers=[each for each in spec.expectations if isinstance(each, Outliers)],
         )
-        profiles = evidence.profiled(con, validation)
+        profiles = evidence.profiled(con, validation.valid, validation.counts)
         decided = quarantine.decided(lake, spec, validation.quarantine)
         counts = validation.counts
         broken = {p for p in counts if _unfit(spec, counts[p], problems.get(p, ()), decided.get(p, 0))}

@@ -82,7 +82,7 @@ def _beyond(expected: Outliers, partition: str, found: Fences, given: Evidence) 
     done = {"flag": "lie", "clip": "lay", "quarantine": "of rows now in the quarantine lie"}[expected.action]
     sentence = f"{said} {done} beyond the fences {found.low:g} and {found.high:g}, {percent(expected.at_most)} may."
     numbers = {"beyond": found.beyond, "n": found.n, "share": share, "low": found.low, "high": found.high}
-    layer = "quarantine" if expected.action == "quarantine" else "tables"
+    layer = "quarantine" if expected.action == "quarantine" else ""
     return Verdict(
         expected.check,
         partition,

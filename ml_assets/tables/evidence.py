@@ -20,7 +20,7 @@ class Evidence:
 
     `rows` and `quarantine` name views or tables of `con`: the valid rows of the partitions to judge (for `Shift` of
     those before too), and what is in quarantine of them. `tables` gives the view of each table that is referred to.
-    What needs rows is left out where there are none.
+    What needs rows is left out where there are none. `layer` is where a person finds the rows.
     """
 
     table: str
@@ -31,11 +31,12 @@ class Evidence:
     rows: str | None = None
     tables: Mapping[str, str] = field(default_factory=dict)
     quarantine: str | None = None
+    layer: str = "tables"
 
-    def query(self, partition: str, where: str, layer: str = "tables") -> str:
+    def query(self, partition: str, where: str, layer: str = "") -> str:
         """A statement for people, over the view of the table in a layer."""
         day = [f"partition_key = {engine.literal(partition)}"] if partition else []
-        return f"SELECT * FROM {layer}.{engine.quote(self.table)} WHERE {' AND '.join([*day, where])}"
+        return f"SELECT * FROM {layer or self.layer}.{engine.quote(self.table)} WHERE {' AND '.join([*day, where])}"
 
     def keyed(self) -> "Evidence":
         """The same with a column partition_key in all rows, "" for those without partition."""

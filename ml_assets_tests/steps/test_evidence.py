@@ -76,11 +76,8 @@ def test_rows_of_a_refused_day_are_no_reference_of_a_shift():
 
 def test_a_day_without_a_valid_row_counts_as_none():
     """Its profile says so, so that the volume is judged."""
-    from ml_assets.tables.validate import Counts, Validation
-
     valid = pa.table({"x": [1.0], "partition_key": ["2013-01-01"]})
-    counts = {"2013-01-01": Counts(1, 1), "2013-01-02": Counts(5, 0, 5)}
     with connect() as con:
-        found = evidence.profiled(con, Validation(valid, valid.slice(0, 0), counts))
+        found = evidence.profiled(con, valid, ["2013-01-01", "2013-01-02"])
     rows = [row for row in found.to_pylist() if row["partition_key"] == "2013-01-02"]
     assert [(row["column"], row["n"]) for row in rows] == [("", 0)]
