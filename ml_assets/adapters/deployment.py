@@ -131,6 +131,11 @@ class LocalEndpoint:
             refused=refused.get("reason"),
         )
 
+    def served(self) -> dict[str, float]:
+        """The shares above 0 of the table that the server took last, also when it does not run or answer now."""
+        taken = self._table("accepted.json")
+        return {version: share for version, share in taken.shares().items() if share > 0} if taken else {}
+
     def stop(self, *, timeout: float = 10.0) -> bool:
         """End the server, gently first; False when none ran. The folder stays and `apply` starts it again."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +177,7 @@ class LocalEndpoint:
             shutil.rmtree(path)
 
     def _publish(self, desired: Mapping[str, float]) -> Routing:
-        present = self._routing()
+        present = self._table("routing.json")
         if present and present.weights == dict(desired) and self.status().refused is None:
             return present
         routing = Routing((present.generation if present else 0) + 1, dict(desired))
@@ -180,9 +185,9 @@ class LocalEndpoint:
         replace_file(self.folder / "routing.json", msgspec.json.encode(routing))
         return routing
 
-    def _routing(self) -> Routing | None:
+    def _table(self, name: str) -> Routing | None:
         try:
-            return msgspec.json.decode((self.folder / "routing.json").read_bytes(), type=Routing)
+            return msgspec.json.decode((self.folder / name).read_bytes(), type=Routing)
         except FileNotFoundError:
             return None
 
@@ -217,8 +222,9 @@ class LocalEndpoint:
     def _await(self, routing: Routing, timeout: float) -> EndpointStatus:
         def settled() -> bool:
             shown = self._ask(ServerRecord.read(self.folder)) or {}
-            refused = shown.get("refused") or {}
-            return routing.generation in {shown.get("generation"), refused.get("generation")}
+            refused, kept = shown.get("refused") or {}, self._table("accepted.json")
+            taken = shown.get("generation") == routing.generation == (kept and kept.generation)
+            return taken or refused.get("generation") == routing.generation
 
         _eventually(settled, timeout)
         status = self.status()
@@ -267,8 +273,8 @@ def predict(
 ) -> list[dict]:
     """Score instances at an endpoint, in order: `prediction_id`, `score`, `feature_ages`, `version`, `generation`.
 
-    `version` pins one; `check` marks the requests as our own tests in the prediction log, `request_id` names them
-    there. Raises EndpointError.
+    `version` pins one; `check` marks the requests as our own tests in the prediction log and asks for the `features`
+    that were scored, `request_id` names the requests there. Raises EndpointError.
     """
     import httpx
 
@@ -294,7 +300,7 @@ def _predict(client: "httpx.Client", path: str, instances: Sequence[Mapping]) ->
         ) from error
     if response.status_code != 200:
         raise EndpointError(f"{client.base_url} answers {response.status_code}: {response.text[:500]}")
-    answer = response.json()
+    answer = msgspec.json.decode(response.content)
     extra = {"version": answer["version"], "generation": answer["generation"]}
     return [prediction | extra for prediction in answer["predictions"]]
 

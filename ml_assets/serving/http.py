@@ -102,7 +102,7 @@ class _Routes:
     async def ready(self, request: Request) -> Response:
         if "model" in request.path_params:
             self._require_model(request)
-        ready = self._service.ready
+        ready = self._service.ready or "version" in request.path_params  # one that is loaded can be asked by its name
         return _json({"ready": ready}, status=200 if ready else 503)
 
     async def routing(self, _: Request) -> Response:

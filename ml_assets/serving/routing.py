@@ -15,17 +15,20 @@ from ml_assets.serving.predictor import Predictor
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """The content of `routing.json`: weights are relative shares; a version of weight 0 is loaded and can be pinned."""
+    """The content of `routing.json`: weights are relative shares; a version of weight 0 is loaded and can be pinned.
+
+    When all weights are 0 nothing takes traffic: so a first version waits for its proof.
+    """
 
     generation: int
     weights: dict[str, float]
 
     def shares(self) -> dict[str, float]:
-        """Give weights that sum to 1; raises ArtefactError for negative ones and for a sum of 0."""
+        """Give weights that sum to 1, or that are all 0; raises ArtefactError for a negative one, and without any."""
+        if not self.weights or not all(weight >= 0 for weight in self.weights.values()):
+            raise ArtefactError("A routing table must name a version, and no weight of it may be negative.")
         total = sum(self.weights.values())
-        if total <= 0 or min(self.weights.values()) < 0:
-            raise ArtefactError("The weights of a routing table must not be negative, and one must be above 0.")
-        return {version: weight / total for version, weight in self.weights.items()}
+        return {version: weight / total if total else 0.0 for version, weight in self.weights.items()}
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,16 @@ class RoutingTable:
         steps = tuple(zip(accumulate(arm.share for arm in served), served, strict=True))
         return cls(generation, MappingProxyType({arm.version: arm for arm in arms}), steps)
 
+    @property
+    def takes_traffic(self) -> bool:
+        """Whether a version may be picked."""
+        return bool(self._steps)
+
     def pick(self, number: float) -> Arm:
-        """Choose an arm by a number drawn evenly from [0, 1)."""
+        """Choose an arm by a number drawn evenly from [0, 1); a RequestError (503) when none has a share."""
+        if not self._steps:
+            waiting = f"version {', '.join(self.arms)} is loaded and takes no traffic until its parity is proven"
+            raise RequestError(waiting, path="endpoint", status=503)
         return next((arm for step, arm in self._steps if number < step), self._steps[-1][1])
 
     def pinned(self, version: str) -> Arm:

@@ -66,8 +66,8 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether a routing table is loaded."""
-        return self.router.table is not None
+        """Whether a version takes traffic."""
+        return self.router.table is not None and self.router.table.takes_traffic
 
     async def predict(self, call: Call, decode: Decode) -> Answer:
         """Answer a request that `decode` reads by the contract of the arm chosen for it; logged before it returns."""

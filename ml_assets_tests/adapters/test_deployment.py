@@ -254,6 +254,19 @@ def test_a_server_that_cannot_start_is_an_error_with_the_end_of_its_log(tmp_path
     assert not endpoint.status().alive
 
 
+def test_a_first_version_without_weight_is_asked_by_its_name_and_takes_traffic_later(endpoint, bundles):
+    url = endpoint.apply({"1": 0.0}, bundles).url
+    with pytest.raises(EndpointError, match=r"503.*takes no traffic until its parity is proven"):
+        deployment.predict(url, [SENT])
+    (answer,) = deployment.predict(url, [SENT], version="1", check=True)
+    assert answer["features"]["carrier"] == SENT["carrier"]
+    assert endpoint.served() == {}
+    endpoint.apply({"1": 2.0, "2": 0.0}, bundles)
+    assert endpoint.served() == {"1": 1.0}
+    endpoint.stop()
+    assert endpoint.served() == {"1": 1.0}
+
+
 def test_stop_ends_the_server_and_says_whether_one_ran(endpoint, bundles):
     endpoint.apply({"1": 1.0}, bundles)
     assert (endpoint.stop(), endpoint.stop(), endpoint.status().alive) == (True, False, False)

@@ -165,6 +165,17 @@ def test_before_a_version_is_loaded_it_is_alive_but_not_ready():
     assert client.request("GET", "/").status_code == 503
 
 
+def test_before_its_parity_is_proven_a_version_answers_by_its_name_alone():
+    client = Client(world.routed({"1": 0}))
+    answer = client.predict(SENT)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "takes no traffic until its parity is proven" in answer.json()["error"]
+    assert client.request("GET", "/v2/health/ready").status_code == 503
+    assert client.request("GET", "/v2/models/arrival_delay/versions/1/ready").status_code == 200
+    assert client.predict(SENT, path="/versions/1/predict").status_code == 200
+    assert "0%" in client.request("GET", "/").text
+
+
 def test_when_the_batches_waiting_are_full_more_are_refused_and_single_rows_are_not(client: Client):
     hold = Event()
     with ThreadPoolExecutor(20) as pool:

@@ -61,7 +61,7 @@ def test_the_next_good_table_clears_the_refusal(router: Router):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"\xff", b'{"generation": 1, "weights": {}}', b'{"generation": 1, "weights": {"1": 0}}']
+    "content", [b"", b"{}", b"\xff", b'{"generation": 1, "weights": {}}', b'{"generation": 1, "weights": {"1": -1}}']
 )
 def test_a_file_that_is_no_table_is_refused(router: Router, content: bytes):
     assert not router.offer(content)
@@ -76,6 +76,15 @@ def test_a_version_of_weight_zero_is_only_reached_by_its_name(router: Router):
     offer(router, 1, {"1": 1, "2": 0})
     assert {router.table.pick(number).version for number in np.linspace(0, 0.999999, 50)} == {"1"}
     assert router.table.pinned("2").version == "2"
+
+
+def test_without_any_weight_nothing_is_picked_and_each_version_is_reached_by_its_name(router: Router):
+    offer(router, 1, {"1": 0, "2": 0})
+    with pytest.raises(RequestError, match="version 1, 2 is loaded and takes no traffic until its parity") as caught:
+        router.table.pick(0.5)
+    assert (caught.value.status, router.table.takes_traffic) == (503, False)
+    assert router.table.pinned("1").share == 0
+    assert router.status()["weights"] == {"1": 0, "2": 0}
 
 
 def test_a_version_that_is_not_loaded_is_404(router: Router):
