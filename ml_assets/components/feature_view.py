@@ -130,7 +130,7 @@ class FeatureView(Declared):
         return [_Column(name, kind, said.get(name)) for name, kind in found]
 
     def lineage(self, project: Project) -> dict[str, Pairs]:
-        """The (asset, column) pairs that each column of the feature rows is made from, as far as SQL can be followed."""
+        """The (asset, column) pairs that each column of the rows is made from, as far as SQL can be followed."""
         tables = {table.name: table.columns() for table in self._tables(project)}
         found = binding.view_lineage(self.spec(project).view, tables)
         made = {column: tuple((f"tables/{table}", name) for table, name in pairs) for column, pairs in found.items()}

@@ -9,7 +9,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components import binding
+from ml_assets.components import binding, model_columns
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.feature_view import FeatureView
 from ml_assets.components.project import Project
@@ -165,7 +165,8 @@ class Model(Declared):
         project = Project.of(context)
         project.require_unique(self)
         spec = self.spec(project)
-        built = [self._labels(spec), *(self._whole(node, step, version) for node, step, version in self._chain(spec))]
+        chain = self._chain(spec, project)
+        built = [self._labels(spec, project), *(self._whole(node, step, version) for node, step, version in chain)]
         endpoints = [endpoint.spec(project) for endpoint in project.serving(self.name)]
         return assets.definitions(
             built, sensors=[retraining.retrain_sensor(spec, endpoints)], upkeep=project.upkeep(self)
@@ -180,9 +181,7 @@ class Model(Declared):
         return self.once("spec", lambda: self._spec(project))
 
     def _spec(self, project: Project) -> ModelSpec:
-        spine = project.find(Table, self.spine.table, self, "spine", "table")
-        label = project.find(Table, self.label.table, self, "label", "table")
-        views = [project.find(FeatureView, name, self, "features") for name in self.features]
+        (spine, label), views = self._tables(project), self._views(project)
         self._check(spine, label, views)
         self._check_function()
         specs = tuple(view.spec(project) for view in views)
@@ -210,6 +209,14 @@ class Model(Declared):
             gates=self._gates(),
             retrain=self._policy(),
         )
+
+    def _tables(self, project: Project) -> tuple[Table, Table]:
+        """The spine's and the label's."""
+        spine = project.find(Table, self.spine.table, self, "spine", "table")
+        return spine, project.find(Table, self.label.table, self, "label", "table")
+
+    def _views(self, project: Project) -> list[FeatureView]:
+        return [project.find(FeatureView, name, self, "features") for name in self.features]
 
     def _check(self, spine: Table, label: Table, views: list[FeatureView]) -> None:
         for table, path in ((spine, "spine"), (label, "label")):
@@ -280,7 +287,8 @@ class Model(Declared):
         except DeclarationError as error:
             raise (error if error.file else self.error(error.problem, "retrain", "schedule")) from error
 
-    def _labels(self, spec: ModelSpec) -> dg.AssetsDefinition:
+    def _labels(self, spec: ModelSpec, project: Project) -> dg.AssetsDefinition:
+        rows, told = self._tables(project)
         spine, outcomes = dg.AssetKey(["tables", spec.spine.name]), dg.AssetKey(["tables", spec.label_table.name])
         node = Node(
             "labels",
@@ -290,6 +298,8 @@ class Model(Declared):
             deps=[partitions.window(outcomes, after=spec.horizon_days)]
             + [partitions.window(spine)] * (spine != outcomes),
             checks=(catalogue.LATER, catalogue.LABELLED),
+            columns=model_columns.of_labels(spec, rows),
+            lineage=model_columns.lineage_of_labels(spec, rows, told),
             automation=automation.on_new_content(present=[dg.AssetKey(["raw", spec.label_table.name]), spine]),
         )
         return assets.build(
@@ -304,7 +314,8 @@ class Model(Declared):
     def _whole(self, node: Node, step: catalogue.Step, version: int) -> dg.AssetsDefinition:
         return assets.build(self, name=self.op_name(node.layer), nodes=[node], step=step, version=version)
 
-    def _chain(self, spec: ModelSpec) -> list[tuple[Node, catalogue.Step, int]]:
+    def _chain(self, spec: ModelSpec, project: Project) -> list[tuple[Node, catalogue.Step, int]]:
+        (rows, _), views = self._tables(project), self._views(project)
         upstream = [spec.labels, spec.spine.table, *(view.name for view in spec.views)]
         policy = self.freshness_policy(self.freshness)
         training = Node(
@@ -314,6 +325,8 @@ class Model(Declared):
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[dg.AssetKey.from_user_string(name) for name in upstream],
             checks=(catalogue.IN_TIME, catalogue.BOTH),
+            columns=model_columns.of_training_set(spec, rows, views, project),
+            lineage=model_columns.lineage_of_training_set(spec, rows, views, project),
         )
         trained = Node(
             "models",
