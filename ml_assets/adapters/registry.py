@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION, PREVIOUS_CHAMPION = "candidate", "champion", "previous_champion"
 
+_MANY = 1000  # models of one server; more are not asked for at once by MLflow
+
 # MLflow reports an alias that is not set as an invalid parameter.
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -149,6 +151,14 @@ class Registry:
             model = self._client.get_registered_model(name)
             return {alias: str(version) for alias, version in model.aliases.items()}
         return {}
+
+    def in_force(self) -> list[tuple[str, ModelVersion]]:
+        """Every version of any model that an alias names, with the alias."""
+        with translated(self._uri):
+            models = self._client.search_registered_models(max_results=_MANY)
+        named = [(model.name, alias) for model in models for alias in model.aliases]
+        found = [(alias, self.version(name, alias)) for name, alias in sorted(named)]
+        return [(alias, version) for alias, version in found if version]
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version that exists."""

@@ -72,12 +72,13 @@ HINDSIGHT = Check(
     blocking=True,
 )
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
+RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
 
 
 def of_view(spec: ViewSpec) -> tuple[Check, ...]:
     """The checks of a view; each has a finding in every run that materializes."""
     del spec
-    return (HINDSIGHT, UNIQUE)
+    return (HINDSIGHT, UNIQUE, RETAINED)
 
 
 LATER = Check(

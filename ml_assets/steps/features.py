@@ -11,7 +11,7 @@ from ml_assets.features.compute import compute
 from ml_assets.features.prove import time_travel
 from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
 from ml_assets.records import Finding, Markdown, StepResult, unchanged
-from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, online
+from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, online, retained
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, Work, by_day
@@ -26,6 +26,11 @@ _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 
 
 def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
+    """The rows of a view, and of each older version of it that a model in force or in service needs."""
+    return retained.beside(spec, run, _version)
+
+
+def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     """Compute the partitions whose inputs changed, prove the newest ones, and put them in the lake and online.
 
     Rows whose proof fails go nowhere: what was there before stays, and the next run tries again.

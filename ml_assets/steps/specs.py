@@ -73,16 +73,20 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """A feature view with its tables, and for how long its rows are kept online."""
+    """A feature view with its tables, and for how long its rows are kept online.
+
+    `retained` is the number of an older version that is computed beside the declared one (`steps.view_versions`).
+    """
 
     view: FeatureView
     tables: tuple[TableSpec, ...]
     keep: timedelta
+    retained: int | None = None
 
     @property
     def name(self) -> str:
         """Name of the feature rows in the lake."""
-        return f"features/{self.view.name}"
+        return f"features/{self.view.name}" + (f"@{self.retained}" if self.retained else "")
 
     @property
     def daily(self) -> bool:

@@ -1,76 +1,202 @@
 """The versions of feature views: numbers for definitions, which stay once a registered model uses them.
 
-Beside the lake, `views/<view>/<n>.json` holds a definition: as `draft`, which an edit replaces in place, or as `kept`,
-which nothing replaces. `views/<view>/stands.json` says which version `features/<view>` holds; those of older ones are
-in `features/<view>@<n>`. A definition counts by its meaning: comments and layout do not.
+Beside the lake, `views/<view>/draft/<n>.json` holds a definition that an edit replaces in place, and
+`views/<view>/kept/<n>.json` one that nothing replaces. `views/<view>/stands.json` says which version `features/<view>`
+holds; older ones are in `features/<view>@<n>`. A definition counts by its meaning: comments and layout do not.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from typing import Any
 
+import msgspec
+
+from ml_assets import clock
 from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.sources.base import Files
+from ml_assets.errors import FeatureError, TrainingError, shorten
+from ml_assets.features.view import FeatureView
 from ml_assets.steps import configuration
 from ml_assets.steps.memo import digest, flat
-from ml_assets.steps.specs import ViewSpec
+from ml_assets.steps.specs import TableSpec, ViewSpec
 
 _FOLDER = "views"
-_FIRST = 1
-_JOINED = ("keep", "defaults")
+_JOINED = ("keep", "defaults")  # not what decides rows: a model's bundle holds its own
+DRAFT, KEPT = "draft", "kept"
+
+
+class _Table(msgspec.Struct, frozen=True):
+    """What of a table it takes to compute a view from its rows."""
+
+    name: str
+    contract: str
+    keys: tuple[str, ...]
+    first_day: date | None
+    last_day: date | None
+    partition_column: str | None
+    event_timestamp: str | None
+    known_at: str | None
+
+
+class _Definition(msgspec.Struct, frozen=True):
+    view: FeatureView
+    tables: tuple[_Table, ...]
+    keep: timedelta
 
 
 @dataclass(frozen=True)
 class ViewVersion:
-    """A numbered definition of a view; a kept one never changes, since a registered model was trained with it."""
+    """A numbered definition of a view: a draft, one that is kept since a model was trained with it, or not stored."""
 
     number: int
-    meaning: str
     definition: Mapping[str, Any]
     made_at: str
-    kept: bool
+    state: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """What decides its rows; found anew, so that a release of ml_assets may count more of a definition."""
+        return meaning_of(self.spec())
+
+    def spec(self, declared: Sequence[TableSpec] = ()) -> ViewSpec:
+        """The view as it was, to be computed beside the declared one, from tables that are declared now if they are."""
+        found = msgspec.convert(self.definition, _Definition)
+        known = {table.name: table for table in declared}
+        tables = tuple(
+            known.get(t.name) or TableSpec(source=Files(""), **msgspec.structs.asdict(t)) for t in found.tables
+        )
+        return ViewSpec(found.view, tables, found.keep, retained=self.number)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Which version `features/<view>` holds; `moving` while the rows of another are taken out of it."""
+    """Which version `features/<view>` holds; `moving` while the rows of another are being taken out of it."""
 
     number: int
     moving: bool = False
 
 
 def current(spec: ViewSpec, lake: Lake) -> int:
-    """The number of a declared definition: that of one that is known, else the one that it gets when it is computed.
+    """The number of a definition: that of one that is known, else the one that it gets when it is computed.
 
     Reads a few small objects and writes nothing. A definition that no version has takes the place of a draft, or the
     next number.
     """
+    return spec.retained or version_of(spec, lake).number
+
+
+def version_of(spec: ViewSpec, lake: Lake) -> ViewVersion:
+    """The version that a definition is, or would be."""
     found, meant = versions(spec.view.name, lake), meaning_of(spec)
-    return next((each.number for each in found if each.meaning == meant), _free(found))
+    known = next((each for each in found if each.meaning == meant), None)
+    return known or ViewVersion(_free(found), _definition(spec), clock.now().isoformat())
 
 
 def versions(view: str, lake: Lake) -> list[ViewVersion]:
     """All versions of a view that were ever computed, by number."""
-    kept = {n: _read(lake, place, kept=True) for n, place in _places(lake, view, "kept").items()}
-    drafts = {n: _read(lake, place, kept=False) for n, place in _places(lake, view, "draft").items()}
-    return [found for _, found in sorted((drafts | kept).items())]
+    places = [place for place in lake.objects(f"{_FOLDER}/{view}/") if place.count("/") == 3]
+    found = [ViewVersion(**json.loads(lake.get_object(place)), state=place.split("/")[2]) for place in places]
+    by_number = {each.number: each for each in sorted(found, key=lambda each: each.state)}  # kept before its draft
+    return [each for _, each in sorted(by_number.items())]
 
 
 def meaning_of(spec: ViewSpec) -> str:
     """The hash of all that decides the rows of a view; how they are joined and how long they stay online does not."""
-    meant = configuration.of_view(spec)
-    return digest(flat({name: value for name, value in meant.items() if name not in _JOINED}))
+    return digest(_decisive(flat(configuration.of_view(spec))))
 
 
-def _free(found: list[ViewVersion]) -> int:
-    drafts = [each.number for each in found if not each.kept]
-    return drafts[-1] if drafts else max([each.number for each in found], default=_FIRST - 1) + 1
+def standing(view: str, lake: Lake) -> Standing | None:
+    """What `features/<view>` holds; None where it was never computed, or before versions had numbers."""
+    place = f"{_FOLDER}/{view}/stands.json"
+    return Standing(**json.loads(lake.get_object(place))) if lake.has_object(place) else None
 
 
-def _places(lake: Lake, view: str, state: str) -> dict[int, str]:
-    found = lake.objects(f"{_FOLDER}/{view}/{state}/")
-    return {int(place.rpartition("/")[2].removesuffix(".json")): place for place in found}
+def stand(view: str, lake: Lake, now: Standing) -> None:
+    """Say which version `features/<view>` holds from now on."""
+    lake.replace_object(f"{_FOLDER}/{view}/stands.json", json.dumps(asdict(now)).encode())
 
 
-def _read(lake: Lake, place: str, *, kept: bool) -> ViewVersion:
-    return ViewVersion(**json.loads(lake.get_object(place)), kept=kept)
+def store(view: str, lake: Lake, version: ViewVersion, state: str = DRAFT) -> None:
+    """Write a definition down; a kept one is never written again."""
+    content = {name: value for name, value in asdict(version).items() if name != "state"}
+    lake.replace_object(f"{_FOLDER}/{view}/{state}/{version.number}.json", json.dumps(content).encode())
+
+
+def table_of(view: str, number: int, lake: Lake) -> str:
+    """The lake table that holds the rows of a version."""
+    now = standing(view, lake) or Standing(1)
+    if now == Standing(number):
+        return f"features/{view}"
+    if now.number == number or not lake.exists(f"features/{view}@{number}"):
+        raise FeatureError(
+            f"The rows of version {number} of feature view '{view}' are not in the lake: features/{view} holds"
+            f" version {now.number}{', being moved' if now.moving else ''}. Materialize features/{view}."
+        )
+    return f"features/{view}@{number}"
+
+
+def pinned(views: Sequence[ViewSpec], lake: Lake) -> dict[str, dict[str, Any]]:
+    """The versions that rows joined now are made from, whole, as a manifest holds them for `claim`.
+
+    Raises:
+        TrainingError: a view was edited and is not computed anew yet, so that its rows are of another version.
+    """
+    found = {spec.view.name: version_of(spec, lake) for spec in views}
+    for view, version in found.items():
+        now = standing(view, lake) or Standing(version.number)
+        if now != Standing(version.number):
+            raise TrainingError(
+                f"features/{view} holds version {now.number} and the declaration is version {version.number}."
+                f" Materialize features/{view} first."
+            )
+    return {view: asdict(version) for view, version in found.items()}
+
+
+def claim(pins: Mapping[str, Mapping[str, Any]], lake: Lake) -> dict[str, int]:
+    """Keep for good the versions that a model was trained with, since it is about to be registered; gives the numbers.
+
+    A draft that was replaced since the training set was made gets a number of its own, with all of its definition.
+    """
+    return {view: _claim(view, ViewVersion(**pin), lake) for view, pin in pins.items()}
+
+
+def _claim(view: str, wanted: ViewVersion, lake: Lake) -> int:
+    found = versions(view, lake)
+    known = next((each for each in found if each.meaning == wanted.meaning), None)
+    if known is None:
+        taken = {each.number for each in found}
+        number = max(taken) + 1 if wanted.number in taken else wanted.number
+        known = ViewVersion(number, wanted.definition, wanted.made_at)
+    if known.state != KEPT:
+        store(view, lake, known, KEPT)
+    return known.number
+
+
+def require_whole(views: Sequence[ViewSpec], lake: Lake) -> None:
+    """Raise TrainingError where days of a view are of an older definition, or were emptied for a new one."""
+    for spec in views:
+        config, folder = _decisive(flat(configuration.of_view(spec))), f"memo/{spec.name}/"
+        entries = {place: json.loads(lake.get_object(place)).get("config", {}) for place in lake.objects(folder)}
+        others = [place for place, found in entries.items() if _decisive(found) != config]
+        old = [place.removeprefix(folder).removesuffix(".json") for place in others]
+        if old:
+            raise TrainingError(
+                f"{spec.name} was edited, and {len(old)} of {len(entries)} partitions are not computed anew:"
+                f" {shorten(sorted(old), 3)}. Materialize them first."
+            )
+
+
+def _decisive(config: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in config.items() if name.partition(".")[0] not in _JOINED}
+
+
+def _free(found: Sequence[ViewVersion]) -> int:
+    drafts = [each.number for each in found if each.state == DRAFT]
+    return drafts[-1] if drafts else max([each.number for each in found], default=0) + 1
+
+
+def _definition(spec: ViewSpec) -> dict[str, Any]:
+    tables = tuple(_Table(**{name: getattr(t, name) for name in _Table.__struct_fields__}) for t in spec.tables)
+    return msgspec.to_builtins(_Definition(spec.view, tables, spec.keep))
