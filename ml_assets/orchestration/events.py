@@ -96,6 +96,8 @@ def table_schema(columns: Iterable[Any], rules: Mapping[str, Sequence[str]] = Ma
 
 
 def _value(value: Any) -> Any:
+    if isinstance(value, dg.MetadataValue):  # a tuple as well, in Dagster 1.13
+        return value
     if isinstance(value, Markdown):
         return dg.MetadataValue.md(value.text)
     if isinstance(value, Url):
