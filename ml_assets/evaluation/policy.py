@@ -35,6 +35,26 @@ class Gates:
     fewest_per_class: int = FEWEST_PER_CLASS
 
 
+@dataclass(frozen=True)
+class LeakLimits:
+    """What a single feature, or a pair, may plausibly tell of the label, in ROC AUC on rows later than those learnt.
+
+    `single` and `pair` are caps: outcomes of people, machines and weather are seldom known to 0.95 from one number, and
+    who can do it needs no model. Below them, from `alone` on, a feature is named that lies `distance` above the next
+    best, and a pair that lies as far above the better of its two: what is really known shows in many features, window
+    by window, with small steps between them (at most 0.06 on the flights), an echo shows in one. From `fading` on, a
+    feature is named that is surely `distance` better on a random split than on later rows. Features in `allow` are
+    measured and never named.
+    """
+
+    single: float = 0.95
+    pair: float = 0.95
+    allow: tuple[str, ...] = ()
+    alone: float = 0.85
+    distance: float = 0.15
+    fading: float = 0.75
+
+
 def names(gates: Gates) -> list[str]:
     """The names of the gates that `judge` gives for this declaration, whatever the evaluation says, in its order."""
     declared = {

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from math import ceil
 
 from ml_assets.adapters.sources.base import Files, SourceSpec
-from ml_assets.evaluation.policy import Gates
+from ml_assets.evaluation.policy import Gates, LeakLimits
 from ml_assets.features.view import FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
 from ml_assets.tables.contract import Promise, outline, promises
@@ -82,11 +82,17 @@ class ViewSpec:
     tables: tuple[TableSpec, ...]
     keep: timedelta
     retained: int | None = None
+    expectations: tuple[Expectation, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the feature rows in the lake."""
         return f"features/{self.view.name}" + (f"@{self.retained}" if self.retained else "")
+
+    @property
+    def profiles(self) -> str:
+        """Name of the statistics of the feature rows in the lake."""
+        return f"feature_profiles/{self.view.name}"
 
     @property
     def daily(self) -> bool:
@@ -131,6 +137,7 @@ class ModelSpec:
     slices: tuple[str, ...] = ()
     gates: Gates = field(default_factory=Gates)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    leaks: LeakLimits = field(default_factory=LeakLimits)
 
     @property
     def labels(self) -> str:
