@@ -71,6 +71,11 @@ HINDSIGHT = Check(
     "The newest day, computed again without anything known later, has the same rows.",
     blocking=True,
 )
+ARRIVES = Check(
+    "rows_arrive_as_soon_as_declared",
+    "Rows of the inputs that came live were there at the grid time after their `known_at` plus the view's `delay`.",
+    blocking=True,
+)
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
 
@@ -91,6 +96,19 @@ IN_TIME = Check(
     blocking=True,
 )
 BOTH = Check("every_split_has_both_labels", "Training, validation and test rows hold both labels.", blocking=True)
+REPEATED = Check(
+    "rows_come_out_the_same_without_later_data",
+    "Rows made again from the tables, without anything known after their time, have the same values.",
+    blocking=True,
+)
+NO_ECHO = Check(
+    "no_feature_echoes_the_label",
+    "No feature, and no pair of them, tells the label implausibly well.",
+    blocking=True,
+)
+NO_TWINS = Check(
+    "no_row_is_in_two_splits", "No validation or test row stands in the training rows as well.", blocking=True
+)
 FINITE = Check("scores_are_finite_probabilities", "Every score is a probability.", blocking=True)
 LEARNT = Check("training_beat_a_constant", "The validation log loss is below that of the constant rate.", blocking=True)
 IN_FORCE = Check(

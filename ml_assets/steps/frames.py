@@ -9,6 +9,7 @@ import numpy as np
 
 from ml_assets.adapters.lake import Lake, Partitions
 from ml_assets.engine import connect, quote
+from ml_assets.errors import FeatureLeakError
 from ml_assets.features.join import join_as_of
 from ml_assets.serving.bundle import RequestField, ServingSchema, ViewRef
 from ml_assets.serving.request import table_columns
@@ -55,7 +56,11 @@ def spine_with_features(
 
 def request_schema(spec: ModelSpec, names: Sequence[str] | None = None) -> ServingSchema:
     """How a request for this model looks, with the columns of the spine that are named (default: all of them)."""
-    columns = [c for c in outline(spec.spine.contract) if c.name != "known_at" and (names is None or c.name in names)]
+    columns = [
+        column
+        for column in outline(spec.spine.contract)
+        if column.name != "known_at" and column.available == "request" and (names is None or column.name in names)
+    ]
     fields = tuple(
         RequestField(c.name, c.type, c.nullable or c.name in spec.spine.keys, c.description)  # pyright: ignore[reportArgumentType]
         for c in columns
@@ -79,7 +84,7 @@ def model_columns(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], se
 
     Also gives the columns of the request that were used: by the function, by a view's entity, or as a key.
     """
-    given = _Watched(table_columns(request_schema(spec), rows))
+    given = _Watched(spec, rows)
     made = dict(_function(spec.request_features)(given)) if spec.request_features else {}
     joined = {name: _array(rows[name]) for view in spec.views for name in view.view.qualified_features()}
     used = given.seen | {column for view in spec.views for column in view.view.entity} | set(spec.spine.keys)
@@ -89,7 +94,7 @@ def model_columns(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], se
 def input_names(spec: ModelSpec, rows: "pa.Table") -> list[str]:
     """The inputs of a model: features of its views, then what its request function gives."""
     few = rows.slice(0, 10)
-    made = _function(spec.request_features)(table_columns(request_schema(spec), few)) if spec.request_features else {}
+    made = _function(spec.request_features)(_Watched(spec, few)) if spec.request_features else {}
     return [name for view in spec.views for name in view.view.qualified_features()] + list(made)
 
 
@@ -115,12 +120,19 @@ def _function(reference: str) -> Any:
 
 
 class _Watched(Mapping[str, np.ndarray]):
-    """Columns that remember which of them were asked for."""
+    """The request's columns of rows, which remember what was asked for; outcomes that the spine has are refused."""
 
-    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
-        self._columns, self.seen = columns, set[str]()
+    def __init__(self, spec: ModelSpec, rows: "pa.Table") -> None:
+        self._columns, self.seen = table_columns(request_schema(spec), rows), set[str]()
+        self._function = spec.request_features
+        self._late = {c.name for c in outline(spec.spine.contract) if c.available != "request"}
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name in self._late:
+            raise FeatureLeakError(
+                f"{self._function} reads '{name}', which is known only after the event (its contract says"
+                " `available: after_event`), so no client could send it. Use a feature view over its table."
+            )
         self.seen.add(name)
         return self._columns[name]
 

@@ -1,0 +1,141 @@
+"""Proofs that a training set holds no leak, on the rows that stand, whoever made them."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml_assets.engine import connect, quote
+from ml_assets.errors import shorten
+from ml_assets.evaluation import echo, twins
+from ml_assets.records import Finding
+from ml_assets.steps import catalogue, configuration
+from ml_assets.steps.arrow import as_table
+from ml_assets.steps.frames import input_names, model_columns
+from ml_assets.steps.memo import digest
+from ml_assets.steps.repeated import repeat
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ModelSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MOST = 50_000
+_LABEL, _LEARNT = "_label", "_learnt"
+_NAMED = 3
+
+
+def findings(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
+    """What the three proofs say of the training set that stands; kept by its content, so that it is proven once."""
+    question = _question(spec, run)
+    if run.lake.has_object(_place(spec)):
+        kept = json.loads(run.lake.get_object(_place(spec)))
+        if kept["of"] == question:
+            return tuple(Finding(**each) for each in kept["findings"])
+    found = prove(spec, run)
+    kept = {"of": question, "findings": [asdict(each) for each in found]}
+    run.lake.replace_object(_place(spec), json.dumps(kept).encode())
+    return found
+
+
+def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
+    """The same without looking at what is kept: REPEATED, NO_ECHO and NO_TWINS, in seconds.
+
+    Raises FeatureLeakError where the request function reads a column that exists only after the event.
+    """
+    rows = run.lake.dataset(spec.training_set).to_table()
+    sampled = _sampled(spec, rows)
+    columns, _ = model_columns(spec, sampled)
+    inputs = {name: columns[name] for name in input_names(spec, sampled)}
+    labels = sampled["label"].to_numpy().astype(np.float64)
+    learnt = sampled["split"].to_numpy(zero_copy_only=False) == "train"
+    return (_repeated(spec, run, rows), _echo(spec, inputs, labels, learnt), _twins(spec, rows, inputs, labels, learnt))
+
+
+def _question(spec: ModelSpec, run: Run) -> str:
+    content = run.lake.content(spec.training_set)[""].hash
+    views = [configuration.of_view(view) for view in spec.views]
+    parts = [content, configuration.of_training_set(spec), configuration.of_model(spec), views, asdict(spec.leaks)]
+    return digest([catalogue.TRAINING_SET, *parts])
+
+
+def _place(spec: ModelSpec) -> str:
+    return f"leaks/{spec.name}.json"
+
+
+def _sampled(spec: ModelSpec, rows: "pa.Table") -> "pa.Table":
+    """About fifty thousand rows at most, always the same of the same, copies with them; the gap is left out."""
+    identity = ", ".join(quote(column) for column in (*spec.spine.keys, "at"))
+    with connect() as con:
+        con.register("rows", rows)
+        kept = "FROM rows WHERE split IN ('train', 'validation', 'test')"
+        ((n_rows,),) = con.execute(f"SELECT count(*) {kept}").fetchall()
+        share = min(1.0, _MOST / max(n_rows, 1))
+        chosen = f"hash({identity}) % 1000000 < {int(share * 1_000_000)}"
+        return con.sql(f'{kept} AND {chosen} ORDER BY "at", {identity}').to_arrow_table()
+
+
+def _repeated(spec: ModelSpec, run: Run, rows: "pa.Table") -> Finding:
+    found = repeat(spec, run, rows)
+    asked = f"{found.n_rows} rows at {len(found.moments)} moments, made again from the tables without later data"
+    numbers = {"rows": found.n_rows, "moments": [moment.isoformat() for moment in found.moments]}
+    if found.differences:
+        more = shorten(found.differences, _NAMED)
+        advice = "Find who wrote these values; materialize the features and then this training set again."
+        sentence = f"Of {asked}, some came out otherwise: {more}. {advice}"
+        return Finding(
+            catalogue.REPEATED.name, False, sentence, numbers=numbers | {"different": len(found.differences)}
+        )
+    if found.waiting:
+        sentence = (
+            f"Of {asked}, those of {shorten(found.waiting)} wait: their tables have changed since. Materialize them."
+        )
+        return Finding(catalogue.REPEATED.name, False, sentence, warn=True, numbers=numbers)
+    return Finding(catalogue.REPEATED.name, True, f"All {asked}, came out the same, bit for bit.", numbers=numbers)
+
+
+def _echo(spec: ModelSpec, inputs: dict[str, Any], labels: np.ndarray, learnt: np.ndarray) -> Finding:
+    found = echo.listen(inputs, labels, learnt, spec.leaks)
+    absent = sorted(set(spec.leaks.allow) - set(inputs))
+    unknown = f" `leaks.allow` names {shorten(absent)}, which is no input." if absent else ""
+    numbers = {
+        "rows": len(labels),
+        "best features": dict(found.singles[:5]),
+        "pairs": [list(p) for p in found.pairs[:5]],
+    }
+    if found.suspects:
+        listed = " ".join(suspect.sentence() for suspect in found.suspects[:_NAMED])
+        advice = " Correct it, or put what is honest into `leaks: {allow: [...]}` of the model."
+        return Finding(catalogue.NO_ECHO.name, False, listed + advice + unknown, numbers=numbers)
+    heard = _heard(found) if found.singles else "There are not both labels to judge by"
+    return Finding(catalogue.NO_ECHO.name, True, f"{heard}.{unknown}", numbers=numbers)
+
+
+def _heard(found: echo.Echo) -> str:
+    (name, auc), pairs = found.singles[0], found.pairs
+    pair = f", the best pair {' with '.join(pairs[0][:2])} with {pairs[0][2]:.3f}" if pairs else ""
+    return f"The best of {len(found.singles)} inputs alone is {name} with ROC AUC {auc:.3f}{pair}, on later rows"
+
+
+def _twins(
+    spec: ModelSpec, rows: "pa.Table", inputs: dict[str, Any], labels: np.ndarray, learnt: np.ndarray
+) -> Finding:
+    same_key = twins.by_key(rows, spec.spine.keys)
+    same_content = twins.by_content(as_table(inputs | {_LABEL: labels, _LEARNT: learnt}), _LABEL, _LEARNT)
+    numbers = {"rows": same_key.n_rows, "by key": same_key.n_twins, "by content": same_content.n_twins}
+    said = []
+    if same_key.n_twins:
+        which = " and ".join((*spec.spine.keys, "at"))
+        said.append(
+            f"{same_key.n_twins:,} of {same_key.n_rows:,} validation and test rows have the {which} of a training row,"
+            f" such as {same_key.examples[0]}."
+        )
+    if same_content.n_twins:
+        said.append(
+            f"{same_content.n_twins:,} of {same_content.n_rows:,} validation and test rows of the rarer label have all"
+            " inputs of training rows, and these have the same label."
+        )
+    advice = " Remove duplicates, and resample training rows only, after the split."
+    good = f"None of {same_key.n_rows:,} validation and test rows stands in the training rows, by key or by content."
+    return Finding(catalogue.NO_TWINS.name, not said, " ".join(said) + advice if said else good, numbers=numbers)

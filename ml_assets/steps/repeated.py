@@ -1,0 +1,154 @@
+"""Training rows made again from the tables, blind to all that was known after them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ml_assets.adapters.lake import PartitionRange
+from ml_assets.engine import connect, literal, quote
+from ml_assets.errors import shorten
+from ml_assets.features.compute import compute
+from ml_assets.features.join import join_as_of
+from ml_assets.steps import features
+from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import AHEAD_DAYS, ModelSpec, ViewSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_MOMENTS = (0.2, 0.5, 0.8, 1.0)  # places in the time of the rows
+_ROWS, _REACH = 200, timedelta(minutes=15)
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How many rows were made again, what came out otherwise in words, and views that wait to be computed again."""
+
+    n_rows: int
+    moments: tuple[datetime, ...]
+    differences: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def repeat(spec: ModelSpec, run: Run, rows: "pa.Table") -> Repetition:
+    """Make rows at a few moments again, from tables that end there, and compare them bit for bit with those given.
+
+    Each moment is the `at` of a row; the rows within a quarter of an hour before it are made again. Where a view was
+    computed from rows that its tables no longer hold, a difference tells nothing: the view is `waiting`.
+    """
+    n_rows, moments, found, waiting = 0, [], [], set()
+    for moment, sample in _samples(spec, rows):
+        moments.append(moment)
+        n_rows += sample.num_rows
+        differing = list(_differences(spec, sample, _again(spec, run, sample, moment), moment))
+        late = {view.name for view in spec.views if differing and _waits(view, run, moment)}
+        waiting |= late
+        found += [said for said, view in differing if f"features/{view}" not in late]
+    return Repetition(n_rows, tuple(moments), tuple(found), tuple(sorted(waiting)))
+
+
+def _samples(spec: ModelSpec, rows: "pa.Table") -> "Iterator[tuple[datetime, pa.Table]]":
+    keys = ", ".join(map(quote, spec.spine.keys))
+    with connect() as con:
+        con.register("rows", rows)
+        places = f'SELECT unnest(quantile_disc("at", {list(_MOMENTS)})) AS m FROM rows'
+        for (moment,) in con.execute(f"SELECT DISTINCT m FROM ({places}) ORDER BY m").fetchall():
+            inside = f'"at" <= {_sql(moment)} AND "at" > {_sql(moment - _REACH)}'
+            yield moment, con.sql(f'FROM rows WHERE {inside} ORDER BY "at" DESC, {keys} LIMIT {_ROWS}').to_arrow_table()
+
+
+def _sql(moment: datetime) -> str:
+    return f"TIMESTAMPTZ {literal(moment.isoformat())}"
+
+
+def _again(spec: ModelSpec, run: Run, sample: "pa.Table", moment: datetime) -> "pa.Table":
+    """The sampled rows from the spine, joined with feature rows that were computed without later data."""
+    keys = ", ".join(quote(key) for key in (*spec.spine.keys, "at"))
+    day = moment.date().isoformat()
+    span = PartitionRange(shift(day, -1), shift(day, AHEAD_DAYS))
+    with connect() as con:
+        run.lake.register(con, "spine", spec.spine.table, partitions=span if spec.spine.daily else None)
+        con.register("sampled", sample.select([*spec.spine.keys, "at"]))
+        con.execute(f"""
+            CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key)
+            FROM (SELECT *, ({spec.at}) AS "at" FROM spine) SEMI JOIN sampled USING ({keys})""")
+        for view in spec.views:
+            con.register(f"features/{view.view.name}", _blind(view, run, moment))
+        return join_as_of(con, "asked", [view.view for view in spec.views])
+
+
+def _blind(spec: ViewSpec, run: Run, moment: datetime) -> "pa.Table":
+    """The feature rows that can count at a moment, made from what was known by then."""
+    since = _since(spec, run, moment)
+    days = (since.date().isoformat(), moment.date().isoformat()) if spec.daily else ("", "")
+    with connect() as con, connect() as past:
+        features.open_tables(spec, run.lake, con, *days)
+        for table in spec.view.tables:
+            known = con.sql(f"FROM {quote(table)} WHERE known_at <= {_sql(moment)}").to_arrow_table()
+            past.register(table, known)
+        return compute(past, spec.view, first=since, last=moment + _TICK)
+
+
+def _since(spec: ViewSpec, run: Run, moment: datetime) -> datetime:
+    view = spec.view
+    if view.max_age is not None:
+        return moment - _REACH - view.delay - view.max_age - view.every
+    return min([start_of(day) for day in run.lake.partitions(spec.name) if day], default=moment)
+
+
+def _differences(spec: ModelSpec, stored: "pa.Table", again: "pa.Table", moment: datetime) -> Iterator[tuple[str, str]]:
+    """What is wrong in a sentence, and the view that it is about ("" for the spine)."""
+    keys = [*spec.spine.keys, "at"]
+    made = [name for name in again.column_names if name not in (*keys, "known_at")]
+    for name in (n for n in made if n not in stored.column_names and "__" in n):
+        yield f"the training rows have no '{name}'", _view_of(spec, name)
+    with connect() as con:
+        con.register("stored", stored)
+        con.register("again", again)
+        yield from _unknown(con, keys, moment)
+        for name in (n for n in made if n in stored.column_names):
+            yield from _of_column(con, spec, keys, name, moment)
+
+
+def _unknown(con: "duckdb.DuckDBPyConnection", keys: Sequence[str], moment: datetime) -> Iterator[tuple[str, str]]:
+    named = ", ".join(map(quote, keys))
+    found = con.execute(f"SELECT {named} FROM stored ANTI JOIN again USING ({named}) ORDER BY ALL").fetchall()
+    if found:
+        which = shorten(map(str, found[0]))
+        yield f"{len(found)} rows at {moment.isoformat()} are none of the spine, such as {which}", ""
+
+
+def _of_column(
+    con: "duckdb.DuckDBPyConnection", spec: ModelSpec, keys: Sequence[str], name: str, moment: datetime
+) -> Iterator[tuple[str, str]]:
+    named, column = ", ".join(map(quote, keys)), quote(name)
+    row_keys = ", ".join(f"s.{quote(key)}" for key in keys)
+    found = con.execute(f"""
+        SELECT s.{column}, a.{column}, {row_keys}
+        FROM stored s JOIN again a USING ({named}) WHERE s.{column} IS DISTINCT FROM a.{column}
+        ORDER BY ALL""").fetchall()
+    if found:
+        was, is_now, *row = found[0]
+        which = ", ".join(f"{key}={value}" for key, value in zip(keys[:-1], row, strict=False))
+        yield (
+            f"'{name}' of {len(found)} rows at {moment.isoformat()} holds what was not known then: {which} has {was},"
+            f" without later data it is {is_now}",
+            _view_of(spec, name),
+        )
+
+
+def _view_of(spec: ModelSpec, column: str) -> str:
+    return next((v.view.name for v in spec.views if column in v.view.qualified_features()), "")
+
+
+def _waits(spec: ViewSpec, run: Run, moment: datetime) -> bool:
+    """Whether the feature rows that count were made from other content than the tables hold now."""
+    first, last = _since(spec, run, moment).date().isoformat(), moment.date().isoformat()
+    days = [day for day in run.lake.partitions(spec.name) if first <= day <= last] if spec.daily else [""]
+    memo, inputs = features.work(spec, run, days)
+    entries = {day: memo.read(day) for day in inputs}
+    return any(entry is not None and dict(entry.inputs) != dict(inputs[day]) for day, entry in entries.items())
