@@ -24,7 +24,7 @@ import uvicorn
 
 from ml_assets import clock
 from ml_assets.adapters.deployment import EndpointConfig, ServerRecord, held_lock, replace_file
-from ml_assets.adapters.online_store import SqliteOnlineStore
+from ml_assets.adapters.online import open_store
 from ml_assets.adapters.prediction_log import PredictionLog
 from ml_assets.errors import ArtefactError, EndpointError, MlAssetsError
 from ml_assets.serving import bundle, http
@@ -54,7 +54,7 @@ def serve(folder: Path, port: int | None = None) -> None:
     """Answer for a folder until SIGTERM; requests under way are finished."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     config = msgspec.json.decode((folder / "endpoint.json").read_bytes(), type=EndpointConfig)
-    log, store = PredictionLog(Path(config.log)), SqliteOnlineStore(config.online_store)
+    log, store = PredictionLog(Path(config.log)), open_store(config.online_store)
     log.adopt()
     with _listening(folder, config, port) as listening:
         router = Router(lambda version: load(folder / "versions" / version, store))

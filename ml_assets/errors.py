@@ -9,6 +9,7 @@ MlAssetsError
 │   └── LakeConflictError       was replaced by another writer meanwhile: run again
 ├── FeatureError            a feature view cannot be computed
 │   └── FeatureLeakError        would use a row before it was known
+├── StoreUnavailableError   the online store cannot be reached: requests wait for it, answered by 503
 ├── TrainingError           a model cannot be trained from this training set
 ├── ArtefactError           a model artefact is incomplete, altered or unreadable: never load it
 ├── RegistryError           the model registry refused
@@ -71,6 +72,10 @@ class FeatureError(MlAssetsError):
 
 class FeatureLeakError(FeatureError):
     """A feature would use a row before it was known."""
+
+
+class StoreUnavailableError(MlAssetsError):
+    """The online store cannot be reached, or not now."""
 
 
 class TrainingError(MlAssetsError):

@@ -102,7 +102,7 @@ class World:
             landing_uri=str(home / "landing"),
             lake_uri=str(home / "lake"),
             mlflow_uri=self.mlflow_uri or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
-            online_store=home / "online" / "features.db",
+            online_store=str(home / "online" / "features.db"),
             endpoints=home / "endpoints",
             reports=home / "reports",
         )

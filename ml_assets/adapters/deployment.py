@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import msgspec
 
+from ml_assets.adapters.online.opening import is_remote
 from ml_assets.errors import EndpointError
 from ml_assets.serving import bundle
 from ml_assets.serving.routing import Routing
@@ -94,7 +95,7 @@ class LocalEndpoint:
     ) -> None:
         self.folder = Path(folder).absolute()
         log = Path(log).absolute() if log else self.folder / "predictions"
-        self.config = EndpointConfig(name, str(Path(online_store).absolute()), str(log), host)
+        self.config = EndpointConfig(name, _place(str(online_store)), str(log), host)
 
     def apply(
         self, desired: Mapping[str, float], bundles: Mapping[str, Path] | None = None, *, timeout: float = 60.0
@@ -330,6 +331,10 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def _place(online_store: str) -> str:
+    return online_store if is_remote(online_store) else str(Path(online_store).absolute())
 
 
 def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:

@@ -15,7 +15,7 @@ class Settings:
     landing_uri: str
     lake_uri: str
     mlflow_uri: str
-    online_store: Path
+    online_store: str
     endpoints: Path
     reports: Path
     retain_hours: int = 24 * 30
@@ -36,7 +36,7 @@ class Settings:
             landing_uri=place("LANDING_URI", home / "landing"),
             lake_uri=place("LAKE_URI", home / "lake"),
             mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
-            online_store=Path(place("ONLINE_STORE", home / "online" / "features.db")),
+            online_store=place("ONLINE_STORE", home / "online" / "features.db"),
             endpoints=Path(place("ENDPOINTS", home / "endpoints")),
             reports=Path(place("REPORTS", home / "reports")),
             retain_hours=_hours("ML_ASSETS_RETAIN_HOURS", cls.retain_hours),

@@ -10,7 +10,7 @@ from ml_assets.adapters.settings import Settings
 
 if TYPE_CHECKING:
     from ml_assets.adapters.lake import Lake
-    from ml_assets.adapters.online_store import SqliteOnlineStore
+    from ml_assets.adapters.online import OnlineStore
     from ml_assets.adapters.registry import Registry
 
 _LOG = logging.getLogger("ml_assets")
@@ -42,11 +42,11 @@ class Run:
         return Lake(self.settings.lake_uri)
 
     @cached_property
-    def online_store(self) -> "SqliteOnlineStore":
+    def online_store(self) -> "OnlineStore":
         """The newest feature rows by entity."""
-        from ml_assets.adapters.online_store import SqliteOnlineStore
+        from ml_assets.adapters.online import open_store
 
-        return SqliteOnlineStore(self.settings.online_store)
+        return open_store(self.settings.online_store)
 
     @cached_property
     def registry(self) -> "Registry":

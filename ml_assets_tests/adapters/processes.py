@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.online_store import SqliteOnlineStore
+from ml_assets.adapters.online.sqlite import SqliteOnlineStore
 from ml_assets.errors import LakeConflictError
 
 ROOT = str(Path(__file__).parents[2])
@@ -25,7 +25,7 @@ ENTITIES = 30
 PRELOADED = [
     "deltalake",
     "ml_assets.adapters.lake",
-    "ml_assets.adapters.online_store",
+    "ml_assets.adapters.online.sqlite",
     "pandas",
     "pyarrow.compute",
     "pyarrow.dataset",

@@ -55,7 +55,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def expected(bundles: dict[str, Path], endpoint: LocalEndpoint) -> dict[str, float]:
-    from ml_assets.adapters.online_store import SqliteOnlineStore
+    from ml_assets.adapters.online.sqlite import SqliteOnlineStore
     from ml_assets.serving.predictor import Predictor
 
     store, scores = SqliteOnlineStore(endpoint.config.online_store), {}

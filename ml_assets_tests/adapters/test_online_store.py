@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_assets.adapters.online_store import SqliteOnlineStore, microseconds
+from ml_assets.adapters.online import microseconds
+from ml_assets.adapters.online.sqlite import SqliteOnlineStore
 from ml_assets_tests.adapters import processes
 from ml_assets_tests.contracts.online_store import HOUR, LONG, START, START_US, OnlineStoreContract, rows
 

@@ -1,7 +1,7 @@
 import pytest
 
 from ml_assets.adapters.deployment import LocalEndpoint
-from ml_assets.adapters.online_store import SqliteOnlineStore
+from ml_assets.adapters.online.sqlite import SqliteOnlineStore
 from ml_assets.demo.endpoints import deployed, request_fields, resume
 from ml_assets_tests.serving.world import SCHEMA, train, write_bundle
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ml_assets.adapters.online_store import SqliteOnlineStore
+from ml_assets.adapters.online.sqlite import SqliteOnlineStore
 from ml_assets.features.encode import Input, encode
 from ml_assets.serving import bundle
 from ml_assets.serving.bundle import Bundle, Golden, RequestField, ServingSchema, ViewRef

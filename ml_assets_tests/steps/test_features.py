@@ -1,12 +1,14 @@
 """What the feature step computes, reuses, proves and puts online."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from shutil import rmtree
 
 import pyarrow as pa
 import pytest
 
-from ml_assets.adapters.online_store import SqliteOnlineStore, microseconds
+from ml_assets.adapters.online import microseconds
+from ml_assets.adapters.online.sqlite import SqliteOnlineStore
 from ml_assets.errors import TableNotFoundError
 from ml_assets.records import Produced, StepResult
 from ml_assets.steps import catalogue, features, ingest
@@ -138,7 +140,7 @@ def test_online_rows_follow_late_data(landed):
 def test_an_online_store_that_was_lost_is_filled_again_without_computing(landed):
     compute(landed, "last_flight")
     newest, before = newest_offline(landed, "last_flight"), landed.versions()
-    landed.step().settings.online_store.unlink()
+    Path(landed.step().settings.online_store).unlink()
     assert all(produced.reused for produced in compute(landed, "last_flight").produced.values())
     assert {key: store(landed).lookup("last_flight", key, FAR) for key in newest} == newest
     assert landed.versions() == before
