@@ -12,7 +12,7 @@ _KNOWN_AT = "known_at"
 
 def late(columns: Iterable[Column]) -> list[str]:
     """The columns that have a value only after the event."""
-    return [column.name for column in columns if column.available == "after_event"]
+    return [column.name for column in columns if getattr(column, "available", "") == "after_event"]  # a view has none
 
 
 def read_too_early(columns: Sequence[Column], what: str, sql: str, kind: str) -> list[str]:
@@ -31,23 +31,28 @@ def _binds(columns: Sequence[Column], what: str, sql: str, kind: str) -> bool:
     return True
 
 
-def problem_of_view(view: FeatureView, tables: Mapping[str, Sequence[Column]]) -> str | None:
-    """What is wrong with an SQL view that says of outcomes that they were known before their table says so; or None.
+def require_timely(view: FeatureView, tables: Mapping[str, Iterable[Column]]) -> None:
+    """Refuse an SQL view that says of outcomes that they were known before their table says so.
 
     Features from a column that exists only after the event need a `known_at` that is made from the `known_at` of that
     column's table and of no other column: `scheduled_departure_at AS known_at` would hand out an outcome before it was
-    one.
+    one. Raises DeclarationError with the line of the SQL that names the column.
     """
     outcomes = {(name, column) for name, columns in tables.items() for column in late(columns)}
     if not view.sql or not outcomes:
-        return None
-    lineage = binding.view_lineage(view, tables)
+        return
+    lineage = binding.view_lineage(view, {name: tuple(columns) for name, columns in tables.items()})
     known = lineage.get(_KNOWN_AT)
     for feature in view.features():
         used = sorted(outcomes & set(lineage.get(feature, ())))
         if used and known is not None and (fault := _fault(used, known)):
-            return f"makes '{feature}' of {_said(used)}, known only after the event, {fault}"
-    return None
+            problem = f"makes '{feature}' of {_said(used)}, known only after the event, {fault}"
+            raise DeclarationError(problem, line=_line(view.sql, used[0][1]))
+
+
+def _line(sql: str, column: str) -> int | None:
+    lines = enumerate(sql.lower().splitlines(), 1)
+    return next((n for n, line in lines if column.lower() in line.partition("--")[0]), None)
 
 
 def _fault(used: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]]) -> str | None:

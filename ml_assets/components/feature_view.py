@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components import binding
+from ml_assets.components import availability, binding
 from ml_assets.components.binding import Pairs
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.project import Project
@@ -123,7 +123,9 @@ class FeatureView(Declared):
         """The columns of the feature rows, found by binding the SQL to the tables' contracts."""
         view = self.spec(project).view
         try:
-            found = binding.view_columns(view, {t.name: t.columns() for t in self._tables(project)})
+            tables = {table.name: table.columns() for table in self._tables(project)}
+            found = binding.view_columns(view, tables)
+            availability.require_timely(view, tables)
         except DeclarationError as error:
             raise self._located(error) from error
         said = self._said(view)

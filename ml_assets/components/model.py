@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components import binding, model_columns
+from ml_assets.components import availability, binding, model_columns
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.feature_view import FeatureView
 from ml_assets.components.project import Project
@@ -130,6 +131,16 @@ class ReleasePolicy(Schema):
     )
 
 
+class Leaks(Schema):
+    """How well a single feature, or a pair, may tell the label before it counts as a leak."""
+
+    single: float = Field(default=0.95, gt=0.5, le=1, description="ROC AUC of one feature.", examples=[0.95])
+    pair: float = Field(default=0.95, gt=0.5, le=1, description="ROC AUC of two features.", examples=[0.97])
+    allow: Sequence[str] = Field(
+        default=(), description="Inputs that are known to be honest.", examples=[["account__days_since_login"]]
+    )
+
+
 class Model(Declared):
     """A model that earns its promotion.
 
@@ -154,6 +165,7 @@ class Model(Declared):
     )
     train: Train = Field(default=Train(), description="How it is trained.", examples=[{"window": "180d"}])
     gates: Gates = Field(default=Gates(), description="What a candidate must show.", examples=[{"roc_auc": {}}])
+    leaks: Leaks = Field(default=Leaks(), description="What counts as a leak.", examples=[{"single": 0.95}])
     retrain: Retrain = Field(default=Retrain(), description="When to train again.", examples=[{"new_rows": 20000}])
     release: ReleasePolicy = Field(default=ReleasePolicy(), description="Who must agree.", examples=[{"sign_offs": []}])
     freshness: Freshness | None = Field(
@@ -186,7 +198,7 @@ class Model(Declared):
         self._check_function()
         specs = tuple(view.spec(project) for view in views)
         features = {f"{view.name}__{column.name}" for view in views for column in view.columns(project)}
-        self._check_columns(features | {column.name for column in spine.columns()})
+        self._check_columns(features, {column.name for column in spine.columns() if column.available == "request"})
         horizon = self.duration(self.label.horizon, "label", "horizon")
         train = self.train
         return ModelSpec(
@@ -208,6 +220,7 @@ class Model(Declared):
             slices=tuple(self.gates.slices.columns) if self.gates.slices else (),
             gates=self._gates(),
             retrain=self._policy(),
+            leaks=policy.LeakLimits(self.leaks.single, self.leaks.pair, tuple(self.leaks.allow)),
         )
 
     def _tables(self, project: Project) -> tuple[Table, Table]:
@@ -230,11 +243,29 @@ class Model(Declared):
             if absent := [column for column in view.entity if column not in has]:
                 raise self.error(f"the spine lacks {shorten(absent)}, the entity of '{view.name}'.", "features")
         self._bind(spine, "at", self.spine.time, "TIMESTAMPTZ", "spine", "time")
+        self._check_availability(spine, views)
         self._bind(label, "label", self.label.expression, "BOOLEAN", "label", "expression")
 
-    def _check_columns(self, known: set[str]) -> None:
-        """What a request function makes is known only to itself."""
-        slices = self.gates.slices.columns if self.gates.slices else ()
+    def _check_availability(self, spine: Table, views: list[FeatureView]) -> None:
+        """A prediction is asked for by what is known before the event."""
+        later = "is known only after the event (its contract says `available: after_event`)"
+        if read := availability.read_too_early(spine.columns(), "at", self.spine.time, "TIMESTAMPTZ"):
+            raise self.error(f"the time reads {shorten(read)}, which {later}. Predict from before.", "spine", "time")
+        late = set(availability.late(spine.columns()))
+        if keys := [key for key in spine.keys if key in late]:
+            raise self.error(f"the key {shorten(keys)} of the spine {later}.", "spine", "table")
+        for number, view in enumerate(views):
+            if entity := [column for column in view.entity if column in late]:
+                problem = f"the entity {shorten(entity)} of '{view.name}' {later}."
+                raise self.error(f"{problem} Look it up by a column of the request.", "features", number)
+
+    def _check_columns(self, features: set[str], request: set[str]) -> None:
+        """What a request function makes is known only to itself, but for names of features."""
+        slices, known = self.gates.slices.columns if self.gates.slices else (), features | request
+        for number, name in enumerate(self.leaks.allow):
+            if name not in features and ("__" in name or not self.request_features):
+                near = shorten(get_close_matches(name, sorted(features)) or sorted(features))
+                raise self.error(f"there is no feature '{name}'. There are: {near}.", "leaks", "allow", number)
         for names, path in ((self.train.baseline, ("train", "baseline")), (slices, ("gates", "slices"))):
             if not self.request_features and (absent := [name for name in names if name not in known]):
                 raise self.error(
@@ -324,7 +355,7 @@ class Model(Declared):
             "Labelled rows with features as of each row's time, split by time, pinned by a manifest.",
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[dg.AssetKey.from_user_string(name) for name in upstream],
-            checks=(catalogue.IN_TIME, catalogue.BOTH),
+            checks=(catalogue.IN_TIME, catalogue.BOTH, catalogue.REPEATED, catalogue.NO_ECHO, catalogue.NO_TWINS),
             columns=model_columns.of_training_set(spec, rows, views, project),
             lineage=model_columns.lineage_of_training_set(spec, rows, views, project),
         )

@@ -11,7 +11,7 @@ from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect
 from ml_assets.errors import TrainingError
 from ml_assets.records import Finding, StepResult
-from ml_assets.steps import catalogue, configuration, pins
+from ml_assets.steps import catalogue, configuration, leaks, pins
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.frames import model_columns, request_schema, spine_with_features
 from ml_assets.steps.memo import Memo, Work, digest
@@ -128,6 +128,7 @@ def _found(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
     return (
         Finding(catalogue.IN_TIME.name, ordered, spans),
         Finding(catalogue.BOTH.name, not single, f"Positives: {rates}."),
+        *leaks.findings(spec, run),
     )
 
 
