@@ -61,6 +61,12 @@ class Objects:
         found = [info.path for info in self._below(prefix) if not _is_unfinished(info)]
         return sorted(path.removeprefix(f"{root}/") for path in found)
 
+    def object_names(self, prefix: str) -> list[str]:
+        """The paths of the objects that begin with a prefix, sorted."""
+        _, root = open_location(f"{self.uri}/objects", self.storage_options)
+        whole = [info.path for info in self._below(prefix) if not _is_unfinished(info)]
+        return sorted(path.removeprefix(f"{root}/") for path in whole)
+
     def remove_objects(self, prefix: str, *, before: datetime | None = None, dry_run: bool = False) -> list[str]:
         """Remove the objects whose path begins with a prefix, and were written `before`; give their paths."""
         return self._remove([info for info in self._below(prefix) if not _is_unfinished(info)], before, dry_run=dry_run)

@@ -60,10 +60,13 @@ RECONCILED = Check("no_row_is_lost", "Delivered rows = valid + quarantined + dup
 def of_table(spec: TableSpec) -> tuple[Check, ...]:
     """The checks of a table: on the delivery, on each rule, on the schema, on each expectation, on the statistics."""
     rules = [Check(promise.check, promise.sentence) for promise in spec.promises()]
-    expected = [Check(each.check, each.sentence, blocking=each.severity == "error") for each in spec.expectations]
     policy = [(COLUMNS_KNOWN, spec.schema_drift.columns), (VALUES_TYPED, spec.schema_drift.data_type)]
     drifted = [check for check, word in policy if word != "freeze"]
-    return (READABLE, NOT_EMPTY, FEW_INVALID, RECONCILED, *rules, *drifted, *expected, AS_USUAL)
+    return (READABLE, NOT_EMPTY, FEW_INVALID, RECONCILED, *rules, *drifted, *_expected(spec), AS_USUAL)
+
+
+def _expected(spec: TableSpec | ViewSpec) -> list[Check]:
+    return [Check(each.check, each.sentence, blocking=each.severity == "error") for each in spec.expectations]
 
 
 HINDSIGHT = Check(
@@ -78,12 +81,25 @@ ARRIVES = Check(
 )
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
+ALIVE = Check(
+    "no_feature_is_empty_or_constant", "Every feature has values that differ, as they did in the days before."
+)
+KNOWN_CATEGORIES = Check(
+    "categories_were_seen_before", "Every value of a text feature was seen before, in its rows or in training data."
+)
+AS_EXPECTED = Check(
+    "distributions_are_as_expected", "No feature's distribution or statistic changed by more than it usually does."
+)
+
+
+def of_features(spec: ViewSpec) -> tuple[Check, ...]:
+    """The checks on what the features of a view are like, with one for each expectation."""
+    return (ALIVE, KNOWN_CATEGORIES, AS_EXPECTED, *_expected(spec))
 
 
 def of_view(spec: ViewSpec) -> tuple[Check, ...]:
     """The checks of a view; each has a finding in every run that materializes."""
-    del spec
-    return (HINDSIGHT, UNIQUE, RETAINED)
+    return (HINDSIGHT, UNIQUE, RETAINED, *of_features(spec))
 
 
 LATER = Check(

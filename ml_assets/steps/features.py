@@ -43,28 +43,31 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     produced, due = memo.survey(inputs)
     if not due:
         findings = unchanged(catalogue.HINDSIGHT.name, catalogue.UNIQUE.name)
-        return {spec.name: StepResult(produced, (*findings, *_of_others(spec, run, None, list(produced))))}
+        return {spec.name: StepResult(produced, (*findings, *_of_standing(spec, run, list(produced))))}
     rows, findings = _compute(spec, run, due)
-    findings += arrival_lag.findings(spec, run, rows, due)
+    judged = feature_profiles.judge(spec, run, rows, due)
+    findings += (*arrival_lag.findings(spec, run, rows, due), *judged.findings)
     if any(not finding.passed and not finding.warn for finding in findings):
-        return {spec.name: StepResult(produced, (*findings, *_of_stored(spec, run, None, list(produced))))}
+        return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, None, list(produced))))}
     commit = run.lake.write(spec.name, rows, partitions=due if spec.daily else None)
-    findings += _of_stored(spec, run, rows, due)
+    feature_profiles.keep(spec, run, judged, due)
+    findings += online.findings(spec, run, rows, due)
     for partition in due:
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version, "features": len(spec.view.features())}
         entry = memo.write(partition, inputs[partition], content.hash, metadata)
-        produced[partition] = entry.produced({"definition": Markdown(_definition(spec))})
+        shown = judged.shown() if partition == max(due) else {}
+        produced[partition] = entry.produced({"definition": Markdown(_definition(spec)), **shown})
     return {spec.name: StepResult(produced, findings)}
 
 
-def _of_others(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> tuple[Finding, ...]:
-    return (*arrival_lag.findings(spec, run, rows, days), *_of_stored(spec, run, rows, days))
-
-
-def _of_stored(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> tuple[Finding, ...]:
-    """What is found once rows stand in the lake; this puts them online."""
-    return (*feature_profiles.findings(spec, run, rows, days), *online.findings(spec, run, rows, days))
+def _of_standing(spec: ViewSpec, run: Run, days: Sequence[str]) -> tuple[Finding, ...]:
+    """What is said when nothing is due; a store that has lost the view is filled again."""
+    return (
+        *arrival_lag.findings(spec, run, None, days),
+        *feature_profiles.not_judged(spec),
+        *online.findings(spec, run, None, days),
+    )
 
 
 def work(spec: ViewSpec, run: Run, partitions: Sequence[str]) -> Work:

@@ -92,7 +92,7 @@ class ViewSpec:
     @property
     def profiles(self) -> str:
         """Name of the statistics of the feature rows in the lake."""
-        return f"feature_profiles/{self.view.name}"
+        return f"feature_profiles/{self.name.partition('/')[2]}"
 
     @property
     def daily(self) -> bool:
@@ -176,7 +176,9 @@ class EndpointSpec:
 
     name: str
     model: ModelSpec
-    parity_rows: int = 2000
+    parity_rows: int = 10_000
+    parity_moments: int = 5
+    tolerated_skew: float = 0.0
     drift_warn: float = 0.15
     drift_fail: float = 0.2
     performance_drop: float = 0.02
