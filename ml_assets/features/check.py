@@ -1,6 +1,6 @@
 """Whether the SQL of a view fits its tables, found before any data exist: milliseconds, no rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Protocol
 
@@ -9,7 +9,7 @@ import duckdb
 from ml_assets.engine import quote
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.features.statements import complaint, require_one_select, scratch
-from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
+from ml_assets.features.view import FEATURE_TIMESTAMP, FUNCTIONS, TEXT_FUNCTIONS, FeatureView, window_name
 
 TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "BOOLEAN", "DECIMAL")
@@ -48,13 +48,20 @@ def output_columns(view: FeatureView, tables: Mapping[str, Iterable[ColumnLike]]
         if table not in tables:
             raise _wrong(view, f"reads '{table}', which is not a table. Known: {shorten(sorted(tables))}.")
         _create_empty(con, table, tables[table])
-    selected = dict(_aggregated(con, view) if view.aggregations else _selected(con, view))
+    selected = dict(_selected(con, view) if view.sql else _of_table(con, view))
     entity = [(column, selected.pop(column)) for column in view.entity]
-    return [
-        *entity,
-        (FEATURE_TIMESTAMP, TIMESTAMP),
-        *((name, _stored(view, name, selected[name])) for name in selected),
-    ]
+    features = [(name, _stored(view, name, selected[name])) for name in selected]
+    _check_defaults(view, dict(features))
+    return [*entity, (FEATURE_TIMESTAMP, TIMESTAMP), *features]
+
+
+def _check_defaults(view: FeatureView, features: Mapping[str, str]) -> None:
+    for name, value in view.defaults.items():
+        if name not in features:
+            raise _wrong(view, f"has a default for '{name}', which is no feature{_near(name, features)}.")
+        if isinstance(value, str) != (features[name] == "VARCHAR"):
+            kind = "text" if features[name] == "VARCHAR" else "a number"
+            raise _wrong(view, f"has the default {value!r} for '{name}', which is {kind}.")
 
 
 def _wrong(view: FeatureView, problem: str, line: int | None = None) -> DeclarationError:
@@ -103,30 +110,49 @@ def _named(view: FeatureView) -> str:
         raise _wrong(view, f"has a fault in its SQL: {error.problem}", error.line) from error
 
 
-def _aggregated(con: duckdb.DuckDBPyConnection, view: FeatureView) -> list[tuple[str, str]]:
-    main = view.tables[0]
+def _of_table(con: duckdb.DuckDBPyConnection, view: FeatureView) -> list[tuple[str, str]]:
+    """The columns of windows or of a lookup, both over the first table."""
+    main, lookup = view.tables[0], view.lookup
     types = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {quote(main)}").fetchall()}
-    for role, columns in (("entity", view.entity), ("keys", view.keys), ("time", (view.event_timestamp, "known_at"))):
+    valid = [column for column in (lookup.valid_from, lookup.valid_until) if column] if lookup else []
+    times = (*valid, "known_at") if lookup else (view.event_timestamp, "known_at")
+    for role, columns in (("entity", view.entity), ("keys", view.keys), ("time", times)):
         for column in columns:
             if column not in types:
                 raise _wrong(view, f"has the {role} column '{column}', which '{main}' lacks{_near(column, types)}.")
-    for column in (view.event_timestamp, "known_at"):
+    for column in times:
         if types[column] != TIMESTAMP:
             raise _wrong(view, f"has the time column '{column}' of type {types[column]}; it must be TIMESTAMPTZ.")
-    for name in view.aggregations or {}:
-        _check_aggregation(con, view, name)
-    return [(column, types[column]) for column in view.entity] + [(name, "DOUBLE") for name in view.features()]
+    found = [(column, types[column]) for column in view.entity]
+    if lookup:
+        return found + [_looked_up(con, view, name, sql) for name, sql in lookup.columns.items()]
+    return found + [feature for name in view.aggregations or {} for feature in _check_aggregation(con, view, name)]
 
 
-def _check_aggregation(con: duckdb.DuckDBPyConnection, view: FeatureView, name: str) -> None:
+def _looked_up(con: duckdb.DuckDBPyConnection, view: FeatureView, name: str, sql: str) -> tuple[str, str]:
+    # `known_at` beside it makes the binder refuse expressions that aggregate.
+    statement = f"SELECT known_at, ({sql}) AS value FROM {quote(view.tables[0])}"
+    return name, _describe(con, view, statement, f"lookup '{name}'")[1][1]
+
+
+def _check_aggregation(con: duckdb.DuckDBPyConnection, view: FeatureView, name: str) -> Iterator[tuple[str, str]]:
     part = (view.aggregations or {})[name]
     where = f"aggregation '{name}'"
     source = quote(view.tables[0])
     # `known_at` beside it makes the binder refuse expressions that aggregate by themselves.
     sql = f"SELECT known_at, {part.condition} AS value FROM {source}"
     kind = _describe(con, view, sql, where)[1][1]
-    if stored_type(kind) != "DOUBLE" and set(part.functions) != {"count"}:
-        raise _wrong(view, f"has {where} over {part.expression}, a {kind}; only `count` can take it.")
+    able = {"DOUBLE": FUNCTIONS, "VARCHAR": TEXT_FUNCTIONS}.get(stored_type(kind) or "", ("count",))
+    if not set(part.functions) <= set(able):
+        takes = f"only {', '.join(f'`{function}`' for function in able)} can take it"
+        raise _wrong(view, f"has {where} over {part.expression}, a {kind}; {takes}.")
+    if "rate" in part.functions and kind != "BOOLEAN":
+        takes = "`rate` needs a truth value, such as `delay > 15`"
+        raise _wrong(view, f"has {where} over {part.expression}, a {kind}; {takes}.")
+    for window in part.windows:
+        for function in part.functions:
+            of_value = kind if function in ("first", "last") else "DOUBLE"
+            yield f"{name}_{function}_{window_name(window)}", of_value
 
 
 def _stored(view: FeatureView, name: str, kind: str) -> str:

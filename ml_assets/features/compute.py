@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from ml_assets.engine import quote
 from ml_assets.errors import FeatureError
+from ml_assets.features.check import stored_type
 from ml_assets.features.events import select_events
+from ml_assets.features.lookup import look_up
 from ml_assets.features.statements import complaint
-from ml_assets.features.view import MICROSECOND, FeatureView
+from ml_assets.features.view import MICROSECOND, TEXT_FUNCTIONS, FeatureView
 from ml_assets.features.windows import Plan, aggregate, forget
 
 if TYPE_CHECKING:
@@ -25,13 +28,19 @@ def compute(con: duckdb.DuckDBPyConnection, view: FeatureView, *, first: datetim
     features as DOUBLE or VARCHAR. A static view gives all its rows, whatever the range.
 
     Aggregations at g see rows with `known_at <= g` and `g - window < event_timestamp <= g`, of each key only the
-    newest version known at g. NaN and infinity count as null. `std` is of the sample. An entity has a row at each g
-    while its longest window holds any row, then one closing row with counts of 0. Raises FeatureError.
+    newest version known at g. NaN and infinity count as null, and null as no value: `first` and `last` pass over it.
+    These go by event time, then by when a row was known, then by the row itself. `std` is of the sample. An entity has
+    a row at each g while its longest window holds any row, then one closing row with counts of 0. Raises FeatureError.
+
+    Memory: tables, sums and joins are DuckDB's, bounded by `ML_ASSETS_MEMORY_LIMIT`, and go to disk beyond it; numpy
+    takes half a million rows at a time, or those of one entity (`ordered`). Only the result is whole in memory.
     """
     if first.tzinfo is None or last.tzinfo is None:
         raise FeatureError(f"Feature view '{view.name}' needs a range with time zones, got {first} to {last}.")
     start, end = (first - _EPOCH) // MICROSECOND, (last - _EPOCH) // MICROSECOND
     try:
+        if view.lookup:
+            return look_up(con, view, view.lookup)
         return _aggregated(con, view, start, end) if view.aggregations else select_events(con, view, start, end)
     except duckdb.Error as error:
         raise FeatureError(f"Feature view '{view.name}' cannot be computed: {complaint(error)[0]}") from error
@@ -39,8 +48,18 @@ def compute(con: duckdb.DuckDBPyConnection, view: FeatureView, *, first: datetim
 
 def _aggregated(con: duckdb.DuckDBPyConnection, view: FeatureView, start: int, end: int) -> "pa.Table":
     every = view.every // MICROSECOND
-    plan = Plan(view, -(-start // every) * every, -(-end // every) * every)
+    plan = Plan(view, -(-start // every) * every, -(-end // every) * every, _texts(con, view))
     try:
         return aggregate(con, plan).to_arrow_table()
     finally:
-        forget(con, plan)
+        forget(con)
+
+
+def _texts(con: duckdb.DuckDBPyConnection, view: FeatureView) -> set[str]:
+    """The aggregations whose values are text."""
+    able = {name: part for name, part in (view.aggregations or {}).items() if set(part.functions) <= {*TEXT_FUNCTIONS}}
+    if not able:
+        return set()
+    values = ", ".join(f"{part.condition} AS {quote(name)}" for name, part in able.items())
+    described = con.execute(f"DESCRIBE SELECT {values} FROM {quote(view.tables[0])}").fetchall()
+    return {name for name, kind, *_ in described if stored_type(kind) == "VARCHAR"}

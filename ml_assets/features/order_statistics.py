@@ -1,16 +1,15 @@
-"""Minimum, maximum and quantiles of windows on a grid, exact, by counting values instead of sorting each window.
+"""Which row is first, last, smallest or largest in a window at each moment, and quantiles: exact, with numpy.
 
-For one entity a matrix [grid time, distinct value] holds how many rows with that value are in the window; running
-sums along both axes turn it into ranks. Ranges of the grid are halved until the matrix is small.
+Rows are intervals of positions: the moments, numbered in order, at which any window of an entity changes. The cost
+grows with their number, not with the length of windows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-QUANTILES = {"min": (0, 1), "p50": (1, 2), "p90": (9, 10), "max": (1, 1)}
+QUANTILES = {"p50": (1, 2), "p90": (9, 10)}
 
 # Cells of one matrix: 2 MB of int64, so that it stays in the processor's cache.
 _CELLS = 1 << 18
@@ -18,44 +17,45 @@ _CELLS = 1 << 18
 
 @dataclass(frozen=True)
 class Intervals:
-    """Rows of one entity: each has its value in the window from grid step `enter` to before step `leave`."""
+    """Rows of one entity: each has its value in the window from position `enter` to before position `leave`."""
 
     enter: np.ndarray
     leave: np.ndarray
     value: np.ndarray
 
     def within(self, low: int, high: int) -> "Intervals":
-        """Those that overlap the steps from `low` to before `high`."""
+        """Those that overlap the positions from `low` to before `high`."""
         overlap = (self.enter < high) & (self.leave > low)
         return Intervals(self.enter[overlap], self.leave[overlap], self.value[overlap])
 
 
-def by_entity(
-    entity_no: np.ndarray, rows: Intervals, names: Sequence[str], low: int, high: int
-) -> dict[str, np.ndarray]:
-    """Columns `entity_no`, `step` and one per name; `rows` are sorted by `entity_no`, their values finite.
+def covering(enter: np.ndarray, leave: np.ndarray, n_positions: int) -> np.ndarray:
+    """At each position the number of the last interval [enter, leave) that holds it, -1 where none does.
 
-    A step of an entity without rows in the window is left out.
+    A segment tree: an interval marks at most two nodes of each level, and then marks go down from level to level.
     """
-    # Adding zero turns -0.0 into 0.0; which of the two stood for both would depend on the range.
-    rows = Intervals(rows.enter, rows.leave, rows.value + 0.0)
-    borders = [0, *(np.flatnonzero(np.diff(entity_no)) + 1), len(entity_no)]
-    blocks: list[tuple[np.ndarray, ...]] = []
-    for start, stop in pairwise(borders):
-        own = Intervals(rows.enter[start:stop], rows.leave[start:stop], rows.value[start:stop])
-        found = quantiles(own, names, low, high)
-        blocks += [(np.full(len(block[0]), entity_no[start], np.int64), *block) for block in found]
-    kinds = [np.int64, np.int64, *(np.float64 for _ in names)]
-    return {
-        name: np.concatenate([block[i] for block in blocks]) if blocks else np.empty(0, kinds[i])
-        for i, name in enumerate(["entity_no", "step", *names])
-    }
+    size = 1 << max(n_positions - 1, 0).bit_length()
+    marked = np.full(2 * size, -1, np.int64)
+    low, high, row = enter + size, leave + size, np.arange(len(enter))
+    while (open_ := low < high).any():
+        low, high, row = low[open_], high[open_], row[open_]
+        for node, odd in ((low, low & 1 == 1), (high - 1, high & 1 == 1)):
+            np.maximum.at(marked, node[odd], row[odd])
+        low, high = (low + 1) >> 1, high >> 1
+    width = 1
+    while width < size:
+        below = marked[2 * width : 4 * width]
+        np.maximum(below, np.repeat(marked[width : 2 * width], 2), out=below)
+        width *= 2
+    return marked[size : size + n_positions]
 
 
 def quantiles(rows: Intervals, names: Sequence[str], low: int, high: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Give blocks of (steps, one array per name) for the steps in [low, high) that have rows.
+    """Give blocks of (positions, one array per name) for the positions in [low, high) that have rows.
 
-    Quantiles interpolate linearly between neighbours, as numpy and `quantile_cont` do.
+    Counts values instead of sorting each window: a matrix [position, distinct value] holds how many rows with that
+    value are in the window, and running sums along both axes turn it into ranks. Ranges are halved until the matrix
+    is small. Quantiles interpolate linearly between neighbours, as numpy and `quantile_cont` do. Values are finite.
     """
     inside = rows.within(low, high)
     if not len(inside.value):

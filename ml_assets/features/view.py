@@ -10,8 +10,10 @@ from datetime import timedelta
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.features.statements import selected_names
 
-FUNCTIONS = ("count", "sum", "mean", "std", "min", "max", "p50", "p90")
-ORDER_FUNCTIONS = ("min", "max", "p50", "p90")
+SUM_FUNCTIONS = ("count", "sum", "mean", "std", "rate", "distinct")
+ORDER_FUNCTIONS = ("min", "max", "first", "last", "p50", "p90")
+FUNCTIONS = (*SUM_FUNCTIONS, *ORDER_FUNCTIONS)
+TEXT_FUNCTIONS = ("count", "distinct", "first", "last")
 FEATURE_TIMESTAMP = "feature_timestamp"
 
 MICROSECOND = timedelta(microseconds=1)
@@ -53,13 +55,26 @@ class Aggregation:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """Attributes that change slowly: SQL over a row by name of the feature, and from when until when the row holds.
+
+    `valid_until` is the first moment at which it no longer holds; null, or no column: until another row takes over.
+    """
+
+    columns: Mapping[str, str] = field(hash=False)
+    valid_from: str
+    valid_until: str | None = None
+
+
+@dataclass(frozen=True)
 class FeatureView:
     """Features of one entity that change on the grid `every`, counted from 1970-01-01 UTC.
 
-    Either `aggregations` of the first table, by name, or `sql` that selects the entity, `known_at`, the features
-    and, where rows can arrive late, `event_timestamp`. With `every` zero the view is static: its rows hold from
-    their `known_at` on, off any grid. `history` is how far back an SQL view looks for a newer event of the entity.
-    Raises DeclarationError when the declaration contradicts itself.
+    One of three forms: `aggregations` of the first table, by name; a `lookup` in it; or `sql` that selects the entity,
+    `known_at`, the features and, where rows can arrive late, `event_timestamp`. With `every` zero the view is static:
+    its rows hold from their `known_at` on, off any grid. A table may be another view, which has `known_at` and
+    `event_timestamp` too. `history` is how far back an SQL view looks for a newer event of the entity. `defaults` are
+    the values of features where no row counts. Raises DeclarationError when the declaration contradicts itself.
     """
 
     name: str
@@ -73,6 +88,8 @@ class FeatureView:
     aggregations: Mapping[str, Aggregation] | None = field(default=None, hash=False)
     sql: str | None = None
     history: timedelta = timedelta(0)
+    lookup: Lookup | None = None
+    defaults: Mapping[str, float | str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -82,6 +99,8 @@ class FeatureView:
         """The features in the order of their columns; an SQL view must name them, `SELECT *` is refused."""
         if self.aggregations:
             return tuple(feature for name, part in self.aggregations.items() for feature in part.features(name))
+        if self.lookup:
+            return tuple(self.lookup.columns)
         around = {*self.entity, "known_at", "event_timestamp"}
         return tuple(name for name in selected_names(self.sql or "") if name not in around)
 
@@ -101,14 +120,16 @@ class FeatureView:
 
 
 def _problems(view: FeatureView) -> list[str]:
+    forms = [form for form in ("aggregations", "lookup", "sql") if getattr(view, form)]
     found = [
         (not view.entity, "names no entity. Add the columns that identify what the features are about."),
         (not view.tables, "names no table. Add `table:`, or the tables that its SQL reads."),
-        (bool(view.aggregations) == bool(view.sql), "needs either `aggregations` or `sql`, not both and not neither."),
+        (len(forms) != 1, f"needs one of `aggregations`, `lookup` and `sql`; it has {' and '.join(forms) or 'none'}."),
         (view.every < timedelta(0), f"has a negative grid `every: {view.every}`."),
         (view.delay < timedelta(0), f"has a negative `delay: {view.delay}`."),
         (view.history < timedelta(0), f"has a negative `history: {view.history}`."),
         (bool(view.aggregations) and view.is_static, "aggregates over windows and needs a grid, such as `every: 1h`."),
+        (bool(view.lookup) and not view.is_static, "looks up what holds at any moment: leave `every` out."),
     ]
     problems = [text for wrong, text in found if wrong]
     return problems or _aggregation_problems(view) or _name_problems(view)
@@ -129,7 +150,7 @@ def _aggregation_problems(view: FeatureView) -> list[str]:
 
 
 def _name_problems(view: FeatureView) -> list[str]:
-    if not view.aggregations:
+    if view.sql:
         return []
     names = view.features()
     doubled = sorted({name for name in names if names.count(name) > 1})

@@ -1,22 +1,19 @@
 """Windows on a grid: each row enters once and leaves once per window, and sums run along the grid.
 
 There is no range join: the cost grows with rows times windows, not with the length of the windows. Sums are kept as
-integers of millionths, so they do not depend on the order of rows or on where the computation starts.
-Medians and the like are in `order_statistics`.
+integers of millionths, so they do not depend on the order of rows or on where the computation starts. What is no sum,
+such as the last value and medians, is in `ordered`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from itertools import product
-from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
 
 from ml_assets.engine import quote
-from ml_assets.features.order_statistics import Intervals, by_entity
+from ml_assets.features import ordered
 from ml_assets.features.view import (
     FEATURE_TIMESTAMP,
     MICROSECOND,
@@ -27,9 +24,6 @@ from ml_assets.features.view import (
     window_name,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _MILLIONTHS = 1_000_000
 
 _REDUCED = {
@@ -39,14 +33,19 @@ _REDUCED = {
     "std": f"CASE WHEN {{n}} > 1 THEN sqrt(({{n}} * {{q}} - {{s}} * {{s}})::DOUBLE / ({{n}} * ({{n}} - 1))::DOUBLE)"
     f" / {_MILLIONTHS} END",
 }
-_SUMS = {"count": "n", "sum": "ns", "mean": "ns", "std": "nsq"}
+_REDUCED["rate"] = _REDUCED["mean"]
+_REDUCED["distinct"] = "coalesce({d}, 0)::DOUBLE"
+_SUMS = {"count": "n", "sum": "ns", "mean": "ns", "rate": "ns", "std": "nsq", "distinct": "d"}
 _SUMMAND = {"n": "count({v})", "s": "sum({x})", "q": "sum({x} * {x})"}
-_VERSIONS, _STATES = "_ml_assets_versions", "_ml_assets_states"
+_VERSIONS, _STATES, _CHOSEN = "_ml_assets_versions", "_ml_assets_states", "_ml_assets_chosen"
 
 
 @dataclass(frozen=True)
 class Sum:
-    """A running sum: of an aggregation (by position), in a window (by position), of values, squares or their count."""
+    """A running sum: of an aggregation (by position), in a window (by position), of what `kind` says.
+
+    `n` is the count of values, `s` of their millionths, `q` of their squares, `d` of values that differ.
+    """
 
     kind: str
     part: int
@@ -60,11 +59,15 @@ class Sum:
 
 @dataclass(frozen=True)
 class Plan:
-    """The statements that compute a view for grid times from `first` to before `end`, in microseconds since 1970."""
+    """The statements that compute a view for grid times from `first` to before `end`, in microseconds since 1970.
+
+    `texts` names the aggregations of text.
+    """
 
     view: FeatureView
     first: int
     end: int
+    texts: Set[str] = frozenset()
 
     @cached_property
     def every(self) -> int:
@@ -111,14 +114,20 @@ class Plan:
             WITH replaced AS (SELECT *, {replaced} AS replaced FROM ({self._source()})),
             placed AS (SELECT *, {entered} AS enter, {", ".join(leaves)} FROM replaced
                 WHERE {" AND ".join(f"{column} IS NOT NULL" for column in entity)})
-            SELECT *, dense_rank() OVER (ORDER BY {", ".join(entity)}) - 1 AS entity_no FROM placed
-            WHERE enter < leave{len(self.windows) - 1}"""
+            SELECT *, dense_rank() OVER (ORDER BY {", ".join(entity)}) - 1 AS entity_no,
+                row_number() OVER (ORDER BY {", ".join(["happened", "known", *self._identity()])}) AS row_no
+            FROM placed WHERE enter < leave{len(self.windows) - 1}"""
+
+    def _identity(self) -> Iterator[str]:
+        """What tells rows of one moment apart."""
+        yield from (f"k{i}" for i in range(len(self.view.keys)))
+        yield from (f"v{i}" for i in range(len(self.parts)))
 
     def _source(self) -> str:
         main = self.view
         named = [f"{quote(column)} AS e{i}" for i, column in enumerate(main.entity)]
         named += [f"{quote(column)} AS k{i}" for i, column in enumerate(main.keys)]
-        named += [f"{_value(part)} AS v{i}" for i, (_, part) in enumerate(self.parts)]
+        named += [f"{_value(part, name in self.texts)} AS v{i}" for i, (name, part) in enumerate(self.parts)]
         happened = f"coalesce(epoch_us({quote(main.event_timestamp)}), epoch_us(known_at))"
         return f"""SELECT {", ".join(named)}, epoch_us(known_at) AS known, {happened} AS happened
             FROM {quote(main.tables[0])} WHERE epoch_us(known_at) < {self.end}"""
@@ -136,48 +145,70 @@ class Plan:
             SELECT *, coalesce(lag(present) OVER (PARTITION BY entity_no ORDER BY g), 0) AS before FROM running"""
 
     def _deltas(self, versions: str) -> Iterator[str]:
-        last = len(self.windows) - 1
+        last, plain = len(self.windows) - 1, [s for s in self.sums if s.kind != "d"]
         entering = ["count(*)::HUGEINT AS present"]
-        entering += [f"{_summand(s, f'enter < leave{s.window}')} AS {s.column}" for s in self.sums]
+        entering += [f"{_summand(s, f'enter < leave{s.window}')} AS {s.column}" for s in plain]
         yield f"SELECT entity_no, enter AS g, {', '.join(entering)} FROM {versions} GROUP BY ALL"
         for j in range(len(self.windows)):
-            leaving = ["-count(*)::HUGEINT AS present"] if j == last else []
-            leaving += [f"-{_summand(s)} AS {s.column}" for s in self.sums if s.window == j]
-            if leaving:
-                yield f"""SELECT entity_no, leave{j} AS g, {", ".join(leaving)} FROM {versions}
-                    WHERE enter < leave{j} AND leave{j} < {self.end} GROUP BY ALL"""
+            leaving = [f"{'-count(*)' if j == last else '0'}::HUGEINT AS present"]
+            leaving += [f"-{_summand(s)} AS {s.column}" for s in plain if s.window == j]
+            yield f"""SELECT entity_no, leave{j} AS g, {", ".join(leaving)} FROM {versions}
+                WHERE enter < leave{j} AND leave{j} < {self.end} GROUP BY ALL"""
+        yield from (self._differing(versions, s) for s in self.sums if s.kind == "d")
 
-    def rows(self, versions: str, states: str, ordered: dict[tuple[int, int], str]) -> str:
-        """The feature rows: states spread over the grid, with the order statistics beside them."""
+    def _differing(self, versions: str, wanted: Sum) -> str:
+        """Values that differ: one more where the first row of a value enters, one less where its last row has left."""
+        value, leave = f"v{wanted.part}", f"leave{wanted.window}"
+        along = f"OVER (PARTITION BY entity_no, {value} ORDER BY enter, {leave} ROWS"
+        return f"""
+            SELECT entity_no, unnest([begins, ends]) AS g, unnest([1, -1])::HUGEINT AS {wanted.column} FROM (
+                SELECT entity_no, min(enter) AS begins, max({leave}) AS ends FROM (
+                    SELECT *, count(*) FILTER (begins) {along} UNBOUNDED PRECEDING) AS span FROM (
+                        SELECT entity_no, {value}, enter, {leave}, coalesce(
+                            enter > max({leave}) {along} BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS begins
+                        FROM {versions} WHERE {value} IS NOT NULL AND enter < {leave}))
+                GROUP BY entity_no, {value}, span)"""
+
+    def rows(self, versions: str, states: str, chosen: str) -> str:
+        """The feature rows: states spread over the grid, with what the table `chosen`, if any, holds beside them."""
         entity = [f"e{i} AS {quote(column)}" for i, column in enumerate(self.view.entity)]
-        sources = {key: f"o{number}" for number, key in enumerate(ordered)}
-        joins = "".join(f" LEFT JOIN {ordered[key]} {name} USING (entity_no, g)" for key, name in sources.items())
+        beside = f" JOIN {chosen} USING (entity_no, g)" if chosen else ""
         until = f"CASE WHEN present > 0 THEN until ELSE g + {self.every} END"
         numbered = ", ".join(["entity_no", *(f"e{i}" for i in range(len(entity)))])
         return f"""
             WITH entities AS (SELECT DISTINCT {numbered} FROM {versions}),
-            spread AS (SELECT * REPLACE (unnest(range(g, {until}, {self.every})) AS g) FROM {states}
+            spread AS (SELECT * REPLACE (unnest(range(g, {until}, {self.every})) AS g) FROM {states}{beside}
                 WHERE present > 0 OR before > 0)
             SELECT {", ".join(entity)}, make_timestamptz(g) AS {FEATURE_TIMESTAMP},
-                strftime(make_timestamptz(g), '%Y-%m-%d') AS partition_key, {", ".join(self._features(sources))}
-            FROM spread JOIN entities USING (entity_no){joins} WHERE g >= {self.first} ORDER BY entity_no, g"""
+                strftime(make_timestamptz(g), '%Y-%m-%d') AS partition_key, {", ".join(self._features())}
+            FROM spread JOIN entities USING (entity_no) WHERE g >= {self.first} ORDER BY entity_no, g"""
 
-    def _features(self, sources: dict[tuple[int, int], str]) -> Iterator[str]:
+    def _features(self) -> Iterator[str]:
         for i, (name, part) in enumerate(self.parts):
             for window in part.windows:
                 j = self.windows.index(window)
-                columns = {kind: f"{kind}_{i}_{j}" for kind in "nsq"}
+                columns = {kind: f"{kind}_{i}_{j}" for kind in "nsqd"}
                 for function in part.functions:
-                    source = f"{sources.get((i, j))}.{function}"
-                    value = _REDUCED[function].format(**columns) if function in _REDUCED else source
+                    value = _REDUCED.get(function, f"{function}_{i}_{j}").format(**columns)
                     yield f"{value} AS {quote(f'{name}_{function}_{window_name(window)}')}"
 
+    def ordered(self) -> Iterator[ordered.Wanted]:
+        """What is no sum, by aggregation and window."""
+        for i, (_, part) in enumerate(self.parts):
+            functions = [function for function in part.functions if function in ORDER_FUNCTIONS]
+            for j in sorted({self.windows.index(window) for window in part.windows if functions}):
+                names = {function: f"{function}_{i}_{j}" for function in functions}
+                yield ordered.Wanted(names, f"v{i}", f"leave{j}")
 
-def _value(part: Aggregation) -> str:
+
+def _value(part: Aggregation, text: bool) -> str:
+    """The value of a row, as it is counted and stored; zero has one sign, or the result would depend on the range."""
     if set(part.functions) == {"count"}:
         return f"CASE WHEN ({part.condition}) IS NOT NULL THEN 1::DOUBLE END"
+    if text:
+        return f"({part.condition})::VARCHAR"
     number = f"({part.condition})::DOUBLE"
-    return f"CASE WHEN isfinite({number}) THEN {number} END"
+    return f"CASE WHEN {number} = 0 THEN 0::DOUBLE WHEN isfinite({number}) THEN {number} END"
 
 
 def _summand(wanted: Sum, condition: str = "true") -> str:
@@ -190,32 +221,14 @@ def aggregate(con: duckdb.DuckDBPyConnection, plan: Plan) -> duckdb.DuckDBPyRela
     """Run the plan; the feature rows, sorted by entity and time, with `partition_key`."""
     con.execute(f"CREATE OR REPLACE TEMP TABLE {_VERSIONS} AS {plan.versions()}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE {_STATES} AS {plan.states(_VERSIONS)}")
-    ordered = {}
-    for i, (_, part) in enumerate(plan.parts):
-        names = [function for function in part.functions if function in ORDER_FUNCTIONS]
-        for j in sorted({plan.windows.index(window) for window in part.windows if names}):
-            ordered[i, j] = f"_ml_assets_ordered_{i}_{j}"
-            con.register(ordered[i, j], _ordered(con, plan, i, j, names))
-    return con.sql(plan.rows(_VERSIONS, _STATES, ordered))
+    wanted = list(plan.ordered())
+    if wanted:
+        grid = ordered.Grid(plan.start, plan.every, plan.end)
+        ordered.create(con, _CHOSEN, _VERSIONS, _STATES, grid, wanted)
+    return con.sql(plan.rows(_VERSIONS, _STATES, _CHOSEN if wanted else ""))
 
 
-def forget(con: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+def forget(con: duckdb.DuckDBPyConnection) -> None:
     """Drop what `aggregate` left in the connection."""
-    for table in (_VERSIONS, _STATES):
+    for table in (_VERSIONS, _STATES, _CHOSEN):
         con.execute(f"DROP TABLE IF EXISTS {table}")
-    for i, j in product(range(len(plan.parts)), range(len(plan.windows))):
-        con.unregister(f"_ml_assets_ordered_{i}_{j}")
-
-
-def _ordered(con: duckdb.DuckDBPyConnection, plan: Plan, i: int, j: int, names: list[str]) -> "pa.Table":
-    import pyarrow as pa
-
-    found = con.execute(f"""
-        SELECT entity_no, (enter - {plan.start}) // {plan.every} AS enter,
-            (leave{j} - {plan.start}) // {plan.every} AS leave, v{i} AS value
-        FROM {_VERSIONS} WHERE v{i} IS NOT NULL AND enter < leave{j} ORDER BY entity_no""").fetchnumpy()
-    entity_no, *rows = (np.asarray(found[name]) for name in ("entity_no", "enter", "leave", "value"))
-    steps = (plan.end - plan.start) // plan.every
-    columns = by_entity(entity_no, Intervals(*rows), names, 1, steps)
-    columns["g"] = columns.pop("step") * plan.every + plan.start
-    return pa.table(columns)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ml_assets.errors import FeatureError
 from ml_assets.features.compute import compute
-from ml_assets.features.view import FUNCTIONS, Aggregation, FeatureView
-from ml_assets_tests.features.oracles import HOUR, MINUTE, ORIGIN, connection, delays, window_rows
+from ml_assets.features.view import Aggregation, FeatureView
+from ml_assets_tests.features.oracles import HOUR, MINUTE, ORIGIN, all_functions, connection, delays, window_rows
 
 STEPS = st.integers(-8 * 4, 10 * 4)
 DELAYS = st.none() | st.integers(-30, 300).map(float) | st.sampled_from([0.1, 1 / 3, -0.7, -0.0, 1e9 + 0.1])
@@ -27,7 +27,9 @@ def outcome_rows(draw) -> list[dict]:
         rows.append(
             {
                 "id": draw(st.integers(0, 6)),
+                "leg": draw(st.integers(0, 1)),
                 "carrier": draw(st.sampled_from(["AA", "UA", None])),
+                "origin": draw(st.sampled_from(["JFK", "LGA", None])),
                 "happened_at": draw(st.sampled_from([happened, happened, None])),
                 "known_at": happened + draw(st.integers(-4, 16)) * 15 * MINUTE,
                 "delay": draw(DELAYS),
@@ -36,24 +38,27 @@ def outcome_rows(draw) -> list[dict]:
     return rows
 
 
-def alike(ours: float | None, theirs: float | None) -> bool:
-    return ours is theirs if theirs is None else ours == pytest.approx(theirs, rel=1e-9, abs=1e-6)
+def alike(ours: float | str | None, theirs: float | str | None) -> bool:
+    if theirs is None or isinstance(theirs, str):
+        return ours == theirs
+    return ours == pytest.approx(theirs, rel=1e-9, abs=1e-6)
 
 
-VIEW = delays(("delay", Aggregation("delay", FUNCTIONS, (2 * HOUR, 5 * HOUR))))
+VIEW = all_functions(2 * HOUR, 5 * HOUR)
+BY_ROUTE = all_functions(3 * HOUR, entity=("carrier", "origin"), keys=("id", "leg"))
 
 
-@settings(max_examples=60, deadline=None)
-@given(outcome_rows())
-def test_windows_hold_what_the_oracle_finds_by_trying_every_row(rows):
+@pytest.mark.parametrize("view", [VIEW, BY_ROUTE], ids=["one entity", "composite entity and key"])
+@settings(max_examples=30, deadline=None)
+@given(rows=outcome_rows())
+def test_windows_hold_what_the_oracle_finds_by_trying_every_row(view, rows):
     first, last = ORIGIN, ORIGIN + 12 * HOUR
-    found = compute(connection(rows), VIEW, first=first, last=last).to_pylist()
-    expected = window_rows(VIEW, rows, first, last)
-    assert [(r["carrier"], r["feature_timestamp"]) for r in found] == [
-        (r["carrier"], r["feature_timestamp"]) for r in expected
-    ]
+    found = compute(connection(rows), view, first=first, last=last).to_pylist()
+    expected = window_rows(view, rows, first, last)
+    identity = (*view.entity, "feature_timestamp")
+    assert [[r[name] for name in identity] for r in found] == [[r[name] for name in identity] for r in expected]
     for ours, theirs in zip(found, expected, strict=True):
-        for feature in VIEW.features():
+        for feature in view.features():
             assert alike(ours[feature], theirs[feature]), (feature, ours, theirs)
 
 
