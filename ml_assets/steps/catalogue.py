@@ -99,7 +99,7 @@ def of_features(spec: ViewSpec) -> tuple[Check, ...]:
 
 def of_view(spec: ViewSpec) -> tuple[Check, ...]:
     """The checks of a view; each has a finding in every run that materializes."""
-    return (HINDSIGHT, UNIQUE, RETAINED, *of_features(spec))
+    return (HINDSIGHT, UNIQUE, ARRIVES, RETAINED, *of_features(spec))
 
 
 LATER = Check(
