@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components import binding
+from ml_assets.components import availability, binding
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.expectations import Expectations
 from ml_assets.components.project import Project
@@ -219,7 +219,7 @@ class Table(Declared):
             deps=[raw.key, *(dg.AssetKey(["tables", each]) for each in referred)],
             checks=checks,
             columns=self.columns(),
-            rules=_by_column(spec.promises()),
+            rules=_by_column(spec.promises(), availability.late(self.columns())),
             freshness=policy,
         )
         return [raw, table]
@@ -271,9 +271,9 @@ class Table(Declared):
             raise self.error(problem, "contract")
 
 
-def _by_column(promises: Sequence[Promise]) -> dict[str, list[str]]:
-    """What the rules say of each column, without what the column's own line says already."""
-    found: dict[str, list[str]] = {}
+def _by_column(promises: Sequence[Promise], late: Sequence[str]) -> dict[str, list[str]]:
+    """What is to be known of each column: that it comes only after the event, and its rules beyond its own line."""
+    found = {column: ["known only after the event"] for column in late}
     for promise in promises:
         if promise.column and not promise.check.endswith("__is_not_null"):
             found.setdefault(promise.column, []).append(
