@@ -8,7 +8,7 @@ import dagster as dg
 
 from ml_assets.orchestration.automation import RETRY
 from ml_assets.orchestration.events import advice, events, report, table_schema
-from ml_assets.orchestration.lineage import Lineage, told
+from ml_assets.orchestration.lineage import Lineage, described, told
 from ml_assets.orchestration.resources import EXECUTOR, PLATFORM, Platform
 from ml_assets.records import LAYERS
 from ml_assets.steps.catalogue import Check, Step
@@ -54,11 +54,12 @@ class Node:
 
     def spec(self, owner: Owner, partitions_def: dg.PartitionsDefinition | None, version: int) -> dg.AssetSpec:
         """The node as Dagster's graph shows it."""
+        columns = list(described(self.columns, self.lineage))
         return dg.AssetSpec(
             self.key,
             deps=self.deps,
             description=self.description,
-            metadata={"dagster/column_schema": table_schema(self.columns, self.rules)} if self.columns else None,
+            metadata={"dagster/column_schema": table_schema(columns, self.rules)} if columns else None,
             skippable=True,  # what was refused leaves no materialization
             group_name=owner.use_case,
             code_version=str(version),

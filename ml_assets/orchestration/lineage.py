@@ -1,13 +1,32 @@
-"""Column lineage as the UI draws it: it reads the metadata of an asset's newest materialization, and nothing else."""
+"""Column lineage: as text in the columns that the UI lists, and in the form that Dagster defines for it.
 
-from collections.abc import Mapping, Sequence
+The open source UI (1.13) hides metadata of that form; Dagster+ and the API give it, of the newest materialization.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 
 from ml_assets.records import StepResult
 
 Lineage = Mapping[str, Sequence[tuple[str, str]]]
+
+
+def described(columns: Iterable[Any], lineage: Lineage) -> Iterator[Any]:
+    """The columns with descriptions, in Markdown, that also say what each is made from, with links to the assets."""
+    for column in columns:
+        description = getattr(column, "description", None) or ""
+        sources = lineage.get(column.name, ())
+        made = ", ".join(f"[`{asset.removeprefix('tables/')}.{name}`](/assets/{asset})" for asset, name in sources)
+        yield SimpleNamespace(
+            name=column.name,
+            type=column.type,
+            nullable=getattr(column, "nullable", True),
+            description="\n\n".join(part for part in (description, f"From {made}" if made else "") if part),
+        )
 
 
 def told(result: StepResult, lineage: Lineage) -> StepResult:
