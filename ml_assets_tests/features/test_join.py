@@ -1,6 +1,6 @@
 """The point-in-time join against trying every feature row, and what it refuses."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -63,19 +63,82 @@ SPINE_ROWS = st.lists(st.builds(spine_row, st.none() | st.integers(-2, 30).map(l
 AGES = st.none() | st.integers(0, 6).map(lambda n: n * HOUR)
 
 
+DELAYS = st.sampled_from([timedelta(0), 30 * MINUTE, 3 * HOUR])
+DEFAULTS = st.sampled_from([{}, {"delay": -1.5}, {"delay": 0.0, "sky": "it's unknown"}])
+
+
 @settings(max_examples=40, deadline=None)
-@given(SPINE_ROWS, FEATURE_ROWS, FEATURE_ROWS, st.sampled_from([timedelta(0), 30 * MINUTE, 3 * HOUR]), AGES)
-def test_each_spine_row_gets_what_the_oracle_finds_by_trying_every_feature_row(spine, one, two, delay, max_age):
+@given(SPINE_ROWS, FEATURE_ROWS, FEATURE_ROWS, DELAYS, AGES, DEFAULTS)
+def test_each_spine_row_gets_what_the_oracle_finds_by_trying_every_feature_row(
+    spine, one, two, delay, max_age, defaults
+):
     spine = [row | {"n": n} for n, row in enumerate(spine)]
-    views = [view("one", delay=delay, max_age=max_age), view("two")]
+    views = [view("one", delay=delay, max_age=max_age, defaults=defaults), view("two")]
     expected = []
     for row in spine:
         found = {
-            v.name: as_of(v, rows, row["carrier"], row["at"]) or {} for v, rows in zip(views, [one, two], strict=True)
+            v.name: as_of(v, rows, row["carrier"], row["at"]) or v.defaults
+            for v, rows in zip(views, [one, two], strict=True)
         }
         features = {f"{name}__{f}": match.get(f) for name, match in found.items() for f in ("delay", "sky")}
         expected.append(row | features)
     assert joined(spine, {"one": one, "two": two}, views).to_pylist() == expected
+
+
+LATE = pa.schema([*FEATURES, ("known_at", UTC_TIME)])
+
+
+def since(row: dict) -> datetime:
+    return max(row["known_at"], row["feature_timestamp"])
+
+
+LATE_ROWS = st.lists(
+    st.builds(
+        lambda row, late: row | {"known_at": row["feature_timestamp"] + late * HOUR},
+        st.builds(feature, st.integers(0, 8), st.none() | st.floats(-5, 5), carrier=st.sampled_from(["AA", "UA"])),
+        st.integers(-1, 6),
+    ),
+    max_size=12,
+    unique_by=lambda row: (row["carrier"], row["feature_timestamp"], since(row)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPINE_ROWS, LATE_ROWS, DELAYS, AGES)
+def test_rows_that_arrive_late_or_again_count_from_when_they_were_known(spine, rows, delay, max_age):
+    late = view(delay=delay, max_age=max_age, defaults={"delay": -9.0})
+    con = connection([])
+    con.register("spine", pa.Table.from_pylist(spine, SPINE))
+    unknown = feature(9, 7.0) | {"known_at": None}
+    con.register("anywhere", pa.Table.from_pylist([*rows, unknown, unknown], LATE))
+    found = join_as_of(con, "spine", [late], {"delays": "anywhere"})
+    assert found["delays__delay"].to_pylist() == [known_delay(late, rows, row) for row in spine]
+
+
+def known_delay(late: FeatureView, rows: list[dict], spine: dict) -> float | None:
+    known = [row for row in rows if spine["at"] and since(row) + late.delay <= spine["at"]]
+    mine = [row for row in known if row["carrier"] == spine["carrier"]]
+    newest = max(mine, key=lambda row: (row["feature_timestamp"], row["known_at"]), default=None)
+    fresh = newest and (late.max_age is None or spine["at"] - newest["feature_timestamp"] <= late.max_age)
+    return newest["delay"] if newest and fresh else -9.0
+
+
+def test_a_restated_row_counts_from_the_microsecond_it_was_known():
+    first, again = feature(0, 1.0) | {"known_at": ORIGIN}, feature(0, 2.0) | {"known_at": ORIGIN + HOUR}
+    con = connection([])
+    con.register("features/delays", pa.Table.from_pylist([again, first], LATE))
+    moments = [ORIGIN + HOUR - timedelta(microseconds=1), ORIGIN + HOUR]
+    con.register("spine", pa.Table.from_pylist([spine_row(0) | {"at": at} for at in moments], SPINE))
+    assert join_as_of(con, "spine", [view()])["delays__delay"].to_pylist() == [1.0, 2.0]
+
+
+def test_rows_of_one_entity_and_time_that_were_known_at_once_are_refused():
+    early = [feature(1, n) | {"known_at": ORIGIN - n * HOUR} for n in (1, 2)]
+    con = connection([])
+    con.register("spine", pa.Table.from_pylist([spine_row(1)], SPINE))
+    con.register("forecasts", pa.Table.from_pylist(early, LATE))
+    with pytest.raises(FeatureError, match="forecasts has several rows for one entity and time: AA, 2013-03-01"):
+        join_as_of(con, "spine", [view()], {"delays": "forecasts"})
 
 
 def test_a_feature_row_counts_exactly_from_its_delay_to_its_age():
