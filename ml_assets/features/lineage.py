@@ -32,12 +32,14 @@ def column_lineage(view: FeatureView, tables: Tables) -> dict[str, Pairs]:
         found = _of_statement(view.sql, tables, f"Feature view '{view.name}'")
         names = (*view.entity, _KNOWN_AT, *view.features())
         return {name: found[name.lower()] for name in names if name.lower() in found}
-    parts = view.aggregations or {}
-    around = {name: quote(name) for name in (*view.entity, _KNOWN_AT)}
-    source = view.tables[0]
-    values = expression_lineage(source, {name: part.condition for name, part in parts.items()}, tables)
-    features = {f: values[name] for name, part in parts.items() if name in values for f in part.features(name)}
-    return expression_lineage(source, around, tables) | features
+    source, made = view.tables[0], {name: (quote(name), (name,)) for name in (*view.entity, _KNOWN_AT)}
+    values = {name: (part.condition, part.features(name)) for name, part in (view.aggregations or {}).items()}
+    values |= {name: (sql, (name,)) for name, sql in (view.lookup.columns if view.lookup else {}).items()}
+    found = [
+        (expression_lineage(source, {name: sql for name, (sql, _) in each.items()}, tables), each)
+        for each in (made, values)  # apart, since a value may have the name of a column
+    ]
+    return {column: pairs for pairs_of, each in found for name, pairs in pairs_of.items() for column in each[name][1]}
 
 
 def expression_lineage(table: str, expressions: Mapping[str, str], tables: Tables) -> dict[str, Pairs]:

@@ -8,7 +8,7 @@ import pytest
 
 from ml_assets.engine import connect, quote
 from ml_assets.features.lineage import column_lineage, expression_lineage
-from ml_assets.features.view import Aggregation, FeatureView
+from ml_assets.features.view import Aggregation, FeatureView, Lookup
 
 HOUR = timedelta(hours=1)
 
@@ -148,6 +148,17 @@ def test_an_aggregation_is_made_from_its_expression_and_the_rows_that_count():
         "late_count_6h": both,
         "delay_max_6h": (("flights", "Air Time"),),
         "flights_count_6h": (),
+    }
+
+
+def test_a_lookup_is_made_from_its_expressions():
+    lookup = Lookup({"size": "size * 2", "half": "CASE WHEN delay > 0 THEN size END"}, valid_from="known_at")
+    view = FeatureView("attributes", ("carrier",), 0 * HOUR, ("carriers",), lookup=lookup)
+    assert column_lineage(view, TABLES) == {
+        "carrier": (("carriers", "carrier"),),
+        "known_at": (("carriers", "known_at"),),
+        "size": (("carriers", "size"),),
+        "half": (("carriers", "delay"), ("carriers", "size")),
     }
 
 
