@@ -17,6 +17,7 @@ import typer
 from ml_assets.adapters.settings import Settings
 from ml_assets.cli.contract import contract
 from ml_assets.cli.explain import explain
+from ml_assets.cli.leaks import leaks
 from ml_assets.cli.quarantine import quarantine
 from ml_assets.cli.table import table
 from ml_assets.errors import EndpointError, MlAssetsError, shorten
@@ -47,6 +48,7 @@ app.add_typer(feed, name="feed")
 app.add_typer(endpoint, name="endpoint")
 app.add_typer(table, name="table")
 app.command()(explain)
+app.command()(leaks)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contract, name="contract")
 

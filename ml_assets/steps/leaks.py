@@ -2,23 +2,27 @@
 
 import json
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ml_assets.engine import connect, quote
-from ml_assets.errors import shorten
+from ml_assets.errors import FeatureLeakError, shorten
 from ml_assets.evaluation import echo, twins
+from ml_assets.features.prove import time_travel
 from ml_assets.records import Finding
-from ml_assets.steps import catalogue, configuration
+from ml_assets.steps import catalogue, configuration, features
 from ml_assets.steps.arrow import as_table
+from ml_assets.steps.days import start_of
 from ml_assets.steps.frames import input_names, model_columns
 from ml_assets.steps.memo import digest
 from ml_assets.steps.repeated import repeat
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import ModelSpec
+from ml_assets.steps.specs import DAY, ModelSpec, ViewSpec
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 _MOST = 50_000
@@ -40,17 +44,36 @@ def findings(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
 
 
 def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
-    """The same without looking at what is kept: REPEATED, NO_ECHO and NO_TWINS, in seconds.
-
-    Raises FeatureLeakError where the request function reads a column that exists only after the event.
-    """
+    """The same without looking at what is kept: REPEATED, NO_ECHO and NO_TWINS, in seconds."""
     rows = run.lake.dataset(spec.training_set).to_table()
     sampled = _sampled(spec, rows)
-    columns, _ = model_columns(spec, sampled)
-    inputs = {name: columns[name] for name in input_names(spec, sampled)}
     labels = sampled["label"].to_numpy().astype(np.float64)
     learnt = sampled["split"].to_numpy(zero_copy_only=False) == "train"
-    return (_repeated(spec, run, rows), _echo(spec, inputs, labels, learnt), _twins(spec, rows, inputs, labels, learnt))
+    repeated = _repeated(spec, run, rows)
+    try:
+        columns, _ = model_columns(spec, sampled)
+        inputs = {name: columns[name] for name in input_names(spec, sampled)}
+    except FeatureLeakError as error:
+        return repeated, Finding(catalogue.NO_ECHO.name, False, str(error)), _twins(spec, rows, {}, labels, learnt)
+    return repeated, _echo(spec, inputs, labels, learnt), _twins(spec, rows, inputs, labels, learnt)
+
+
+def hindsight(spec: ViewSpec, run: Run) -> Finding:
+    """What HINDSIGHT says of the newest rows of a view that stand in the lake, whoever wrote them."""
+    day = max(run.lake.partitions(spec.name), default="") if spec.daily else ""
+    rows = run.lake.dataset(spec.name, partitions=[day] if day else None).to_table()
+    with connect() as con:
+        features.open_tables(spec, run.lake, con, day, day)
+        span = (start_of(day), start_of(day) + DAY) if day else _known_from_to(con, spec)
+        proof = time_travel(con, spec.view, rows, *span)
+    same = f"{proof.n_rows} rows{f' of {day}' if day else ''} came out the same."
+    return Finding(catalogue.HINDSIGHT.name, proof.identical, same if proof.identical else shorten(proof.differences))
+
+
+def _known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[datetime, datetime]:
+    tables = " UNION ALL ".join(f"SELECT known_at FROM {quote(table)}" for table in spec.view.tables)
+    ((first, last),) = con.sql(f"SELECT min(known_at), max(known_at) FROM ({tables})").fetchall()
+    return first or start_of("1970-01-01"), last or start_of("1970-01-02")
 
 
 def _question(spec: ModelSpec, run: Run) -> str:
@@ -122,7 +145,8 @@ def _twins(
     spec: ModelSpec, rows: "pa.Table", inputs: dict[str, Any], labels: np.ndarray, learnt: np.ndarray
 ) -> Finding:
     same_key = twins.by_key(rows, spec.spine.keys)
-    same_content = twins.by_content(as_table(inputs | {_LABEL: labels, _LEARNT: learnt}), _LABEL, _LEARNT)
+    told = as_table(inputs | {_LABEL: labels, _LEARNT: learnt})
+    same_content = twins.by_content(told, _LABEL, _LEARNT) if inputs else twins.Twins(0, 0, ())
     numbers = {"rows": same_key.n_rows, "by key": same_key.n_twins, "by content": same_content.n_twins}
     said = []
     if same_key.n_twins:

@@ -1,0 +1,136 @@
+"""`ml-assets leaks`: proves on what is in the lake that features and training sets hold nothing of the future."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ml_assets.adapters.settings import Settings
+from ml_assets.cli import project
+from ml_assets.cli.output import note, show
+from ml_assets.errors import MlAssetsError, shorten
+
+if TYPE_CHECKING:
+    from ml_assets.components.declared import Declared
+    from ml_assets.components.feature_view import FeatureView
+    from ml_assets.components.model import Model
+    from ml_assets.records import Finding
+    from ml_assets.steps.run import Run
+
+GOOD, LEAK, WARNING, NOTHING = "holds", "LEAK", "warning", "nothing yet"
+_BY_TYPE = "columns_known_after_the_event_are_refused"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One proof of one asset: its verdict, and the evidence in a sentence and in numbers."""
+
+    proof: str
+    asset: str
+    verdict: str
+    evidence: str
+    numbers: dict[str, Any]
+
+    @classmethod
+    def of(cls, asset: str, finding: "Finding") -> "Proof":
+        """A finding as a proof."""
+        verdict = GOOD if finding.passed else WARNING if finding.warn else LEAK
+        return cls(finding.check, asset, verdict, finding.sentence, dict(finding.numbers))
+
+
+def leaks(
+    name: Annotated[str, typer.Argument(help="A use case (flights) or a model. [dim]default: everything[/dim]")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all numbers.")] = False,
+) -> None:
+    """Prove that features and training sets hold nothing that was not known at their time.
+
+    The proofs run now, on the rows that are in the lake, whoever wrote them:
+
+    [b]recomputed_without_later_data_it_is_the_same[/b]  the newest rows of a view, without and with poisoned later data
+    [b]rows_arrive_as_soon_as_declared[/b]  the observed lag of live deliveries against `known_at` and `delay`
+    [b]rows_come_out_the_same_without_later_data[/b]  training rows, made again from tables that end at their time
+    [b]no_feature_echoes_the_label[/b]  features and pairs that tell the label implausibly well
+    [b]no_row_is_in_two_splits[/b]  copies across the split, duplicates, resampling before it
+    [b]columns_known_after_the_event_are_refused[/b]  columns of class `after_event`, when the declarations load
+
+    Exit code 1 when a leak is found. No table is changed.
+
+    [dim]ml-assets leaks flights
+    ml-assets leaks arrival_delay --json[/dim]
+    """
+    from ml_assets.steps.run import Run
+
+    models, views = _wanted(name)
+    found = list(_proofs(models, views, Run(Settings.from_environment())))
+    if as_json:
+        typer.echo(json.dumps([vars(proof) for proof in found], indent=1, default=str))
+    else:
+        show(("verdict", "asset", "proof", "evidence"), [(p.verdict, p.asset, p.proof, p.evidence) for p in found])
+        _summarize(found)
+    if any(proof.verdict == LEAK for proof in found):
+        raise typer.Exit(1)
+
+
+def _wanted(name: str) -> "tuple[list[Model], list[FeatureView]]":
+    from ml_assets.components.feature_view import FeatureView
+    from ml_assets.components.model import Model
+
+    known = project.project()
+    every_model, every_view = known.named(Model), known.named(FeatureView)
+    models = [model for model in every_model.values() if _is_meant(model, name)]
+    used = {view for model in models for view in model.features}
+    views = [view for key, view in every_view.items() if key in used or view.use_case == name or not name]
+    if not models and not views:
+        there = sorted({each.use_case for each in every_model.values()} | set(every_model))
+        raise MlAssetsError(f"There is no use case and no model '{name}'. There are: {shorten(there, 20) or 'none'}.")
+    return models, views
+
+
+def _is_meant(declared: "Declared", name: str) -> bool:
+    return not name or name in (declared.use_case, declared.name, f"{declared.use_case}/{declared.name}")
+
+
+def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> Iterator[Proof]:
+    from ml_assets.steps import arrival_lag
+    from ml_assets.steps import leaks as proofs
+
+    known = project.project()
+    for view in views:
+        spec = view.spec(known)
+        if not run.lake.exists(spec.name):
+            yield _missing(spec.name, spec.tables[0].first_day if spec.daily else None)
+            continue
+        yield Proof.of(spec.name, proofs.hindsight(spec, run))
+        yield Proof.of(spec.name, arrival_lag.arrives(spec, run))
+    for model in models:
+        spec = model.spec(known)
+        yield _by_type(model)
+        if not run.lake.exists(spec.training_set):
+            yield _missing(spec.training_set, None)
+            continue
+        yield from (Proof.of(spec.training_set, finding) for finding in proofs.prove(spec, run))
+
+
+def _missing(asset: str, first_day: Any) -> Proof:
+    command = f"dg launch --assets '{asset}'" + (f" --partition {first_day}" if first_day else "")
+    return Proof("", asset, NOTHING, f"Nothing is in the lake yet. Materialize it: {command}", {})
+
+
+def _by_type(model: "Model") -> Proof:
+    """That the declarations have loaded is the proof; what they would do otherwise is an error at its line."""
+    from ml_assets.components import availability
+    from ml_assets.components.table import Table
+
+    tables = project.project().named(Table).values()
+    late = {table.name: names for table in tables if (names := availability.late(table.columns()))}
+    listed = "; ".join(f"{table}: {shorten(names, 8)}" for table, names in late.items())
+    said = f"Only as outcomes are used {listed}." if late else "No contract marks a column as `after_event`."
+    return Proof(_BY_TYPE, f"models/{model.name}", GOOD, said, {"columns": late})
+
+
+def _summarize(found: list[Proof]) -> None:
+    by_verdict = {verdict: sum(p.verdict == verdict for p in found) for verdict in (GOOD, LEAK, WARNING, NOTHING)}
+    words = {GOOD: "hold", LEAK: "found a leak", WARNING: "could not be decided", NOTHING: "had nothing to prove yet"}
+    note("; ".join(f"{n} {words[verdict]}" for verdict, n in by_verdict.items() if n) + ".")
