@@ -94,7 +94,22 @@ class ReferenceRule(Schema):
     severity: Severity = _severity("error")
 
 
-class Expectations(Schema):
+class _OfColumns(Schema):
+    """What is expected of single columns, of a table and of a feature view."""
+
+    outliers: dict[str, OutlierRule] = Field(
+        default={},
+        description="Columns with values that may lie far out, and what happens to those.",
+        examples=[{"arrival_delay_minutes": {"action": "flag", "factor": 1.5}}],
+    )
+    shift: dict[str, ShiftRule] = Field(
+        default={},
+        description="Columns that are distributed as before.",
+        examples=[{"arrival_delay_minutes": {"reference": "28d", "psi": 0.2}}],
+    )
+
+
+class Expectations(_OfColumns):
     """What is expected of a table beyond its contract; without a word, missing values, spikes and volume."""
 
     missing: dict[str, float | str | None] = Field(
@@ -109,20 +124,10 @@ class Expectations(Schema):
         description="Sudden rises of the missing share; null to leave it out.",
         examples=[{"spreads": 3}],
     )
-    outliers: dict[str, OutlierRule] = Field(
-        default={},
-        description="Columns with values that may lie far out, and what happens to those.",
-        examples=[{"arrival_delay_minutes": {"action": "flag", "factor": 1.5}}],
-    )
     volume: VolumeRule | None = Field(
         default=VolumeRule(),
         description="The number of rows, for a table with partitions; null to leave it out.",
         examples=[{"at_least": 0.5, "at_most": 2.0}],
-    )
-    shift: dict[str, ShiftRule] = Field(
-        default={},
-        description="Columns that are distributed as before.",
-        examples=[{"arrival_delay_minutes": {"reference": "28d", "psi": 0.2}}],
     )
     references: dict[str, ReferenceRule] = Field(
         default={},
@@ -137,13 +142,14 @@ class Expectations(Schema):
         tables: Mapping[str, Sequence[Column]] | None = None,
         *,
         daily: bool = True,
+        of: str = "contract",
     ) -> tuple[Expectation, ...]:
         """The expectations of a table with these columns; what does not fit is an error of the component at its line.
 
         `tables` are the columns of all declared tables; without them, those that are referred to are not looked up. A
-        table that is not `daily` has no earlier partitions to be compared with.
+        table that is not `daily` has no earlier partitions to be compared with. `of` is what has the columns.
         """
-        asked = _Asked(component, {column.name: column for column in columns}, tables)
+        asked = _Asked(component, {column.name: column for column in columns}, tables, of)
         found = (
             *self._missing(asked),
             *(_spikes(self.spikes, columns) if self.spikes and daily else ()),
@@ -202,6 +208,38 @@ class Expectations(Schema):
             yield References(name, rule.table, rule.column, rule.at_least, rule.severity)
 
 
+class FeatureExpectations(_OfColumns):
+    """What is expected of the features of a view, in the words of a table; only what is written is judged."""
+
+    missing: dict[str, float | str | None] = Field(
+        default={},
+        description="Features with the share of nulls that they stay below; `default` is for all others. `severity` is"
+        " for all; without it a feature that is named here fails with an error.",
+        examples=[{"arrival_delay_minutes_mean_6h": 0.9, "severity": "warn"}],
+    )
+    spikes: Spikes | None = Field(
+        default=None, description="Sudden rises of the missing share.", examples=[{"spreads": 3}]
+    )
+    volume: VolumeRule | None = Field(
+        default=None, description="The number of rows of a day.", examples=[{"at_least": 0.5, "at_most": 2.0}]
+    )
+
+    def resolve(self, component: Declared, columns: Sequence[Column], *, daily: bool) -> tuple[Expectation, ...]:
+        """The expectations of a view with these features; its rows are computed, so outliers can only be counted."""
+        for name, rule in self.outliers.items():
+            if rule.action != "flag":
+                problem = f"a feature is computed: `{rule.action}` would make it another one. Write `flag`."
+                raise component.error(problem, "expectations", "outliers", name, "action")
+        asked = Expectations(
+            missing={"default": None, **self.missing},
+            spikes=self.spikes,
+            outliers=self.outliers,
+            volume=self.volume,
+            shift=self.shift,
+        )
+        return asked.resolve(component, columns, daily=daily, of="view")
+
+
 def _spikes(rule: Spikes, columns: Sequence[Column]) -> Iterator[MissingSpike]:
     for column in columns:
         if column.nullable:
@@ -212,9 +250,13 @@ class _Asked:
     """The table that is spoken of, to look up names and to point at the line that is wrong."""
 
     def __init__(
-        self, component: Declared, columns: Mapping[str, Column], tables: Mapping[str, Sequence[Column]] | None
+        self,
+        component: Declared,
+        columns: Mapping[str, Column],
+        tables: Mapping[str, Sequence[Column]] | None,
+        of: str,
     ) -> None:
-        self.component, self.columns, self.tables = component, columns, tables
+        self.component, self.columns, self.tables, self.of = component, columns, tables, of
 
     def error(self, problem: str, *path: str) -> Exception:
         return self.component.error(problem, "expectations", *path)
@@ -222,7 +264,7 @@ class _Asked:
     def column(self, kind: str, name: str, types: Sequence[str] = ()) -> Column:
         if name not in self.columns:
             has = shorten(self.columns, 20)
-            raise self.error(f"the contract has no column '{name}'. It has: {has}.", kind, name)
+            raise self.error(f"the {self.of} has no column '{name}'. It has: {has}.", kind, name)
         if types and self.columns[name].type not in types:
             problem = f"{name} is {self.columns[name].type}; {kind} needs one of {', '.join(types)}."
             raise self.error(problem, kind, name)

@@ -1,6 +1,7 @@
 """FeatureView: features of one entity as of any moment, offline and online."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import dagster as dg
 from pydantic import Field
@@ -8,6 +9,7 @@ from pydantic import Field
 from ml_assets.components import availability, binding
 from ml_assets.components.binding import Pairs
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
+from ml_assets.components.expectations import FeatureExpectations
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
 from ml_assets.errors import DeclarationError
@@ -17,6 +19,7 @@ from ml_assets.orchestration import assets, automation, partitions
 from ml_assets.orchestration.assets import Node
 from ml_assets.steps import catalogue
 from ml_assets.steps.specs import DAY, ViewSpec, keep_default
+from ml_assets.tables.schema import Column
 
 
 class Windows(Schema):
@@ -56,6 +59,12 @@ class FeatureView(Declared):
     )
     delay: str = Field(default="0s", description="How long after its grid time a row can be served.", examples=["15m"])
     max_age: str | None = Field(default=None, description="An older row counts as missing.", examples=["2d"])
+    expectations: FeatureExpectations | None = Field(
+        default=None,
+        description="What the features of a good day are like: missing values, outliers, volume, shift; each with a"
+        " severity. Without a word, dead features, unseen categories and unusual distributions are warned of.",
+        examples=[{"shift": {"arrival_delay_minutes_mean_1d": {"psi": 0.5, "severity": "error"}}}],
+    )
     freshness: Freshness | None = Field(
         default=None, description="How old the features may get.", examples=[{"warn": "26h", "fail": "36h"}]
     )
@@ -95,7 +104,14 @@ class FeatureView(Declared):
 
     def spec(self, project: Project) -> ViewSpec:
         """The view with its tables; what does not fit them is an error here."""
-        return self.once("spec", lambda: self._spec(project))
+        return self.once("spec", lambda: self._expecting(project, self._spec(project)))
+
+    def _expecting(self, project: Project, spec: ViewSpec) -> ViewSpec:
+        if not self.expectations:
+            return spec
+        names = spec.view.features()
+        columns = [Column(name, kind, nullable=True) for name, kind in self._bound(project, spec.view) if name in names]
+        return replace(spec, expectations=self.expectations.resolve(self, columns, daily=spec.daily))
 
     def _spec(self, project: Project) -> ViewSpec:
         statement, tables = self._statement(), self._tables(project)
@@ -122,14 +138,17 @@ class FeatureView(Declared):
     def columns(self, project: Project) -> list["_Column"]:
         """The columns of the feature rows, found by binding the SQL to the tables' contracts."""
         view = self.spec(project).view
+        said = self._said(view)
+        return [_Column(name, kind, said.get(name)) for name, kind in self._bound(project, view)]
+
+    def _bound(self, project: Project, view: View) -> list[tuple[str, str]]:
         try:
             tables = {table.name: table.columns() for table in self._tables(project)}
             found = binding.view_columns(view, tables)
             availability.require_timely(view, tables)
         except DeclarationError as error:
             raise self._located(error) from error
-        said = self._said(view)
-        return [_Column(name, kind, said.get(name)) for name, kind in found]
+        return found
 
     def lineage(self, project: Project) -> dict[str, Pairs]:
         """The (asset, column) pairs that each column of the rows is made from, as far as SQL can be followed."""
