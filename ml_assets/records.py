@@ -17,6 +17,7 @@ LAYERS = (
     "endpoints",
     "predictions",
     "outcomes",
+    "consistency",
     "drift",
     "performance",
 )

@@ -18,6 +18,7 @@ from ml_assets.evaluation.policy import BeatsChampion, Gates
 from ml_assets.monitoring.retrain import RetrainPolicy
 from ml_assets.records import Finding, StepResult
 from ml_assets.steps import (
+    consistency,
     endpoint,
     evaluation,
     features,
@@ -153,6 +154,7 @@ class World:
         chain = (
             predictions.materialize,
             predictions.outcomes,
+            consistency.materialize,
             watching.watch_drift,
             watching.watch_performance,
         )

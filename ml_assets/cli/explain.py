@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _OF_TABLE, _OF_VIEW = ("raw", "tables"), ("features",)
 _OF_MODEL = ("labels", "training_sets", "models", "evaluations", "releases")
-_OF_ENDPOINT = ("endpoints", "predictions", "outcomes", "drift", "performance")
+_OF_ENDPOINT = ("endpoints", "predictions", "outcomes", "consistency", "drift", "performance")
 
 
 class Form(StrEnum):

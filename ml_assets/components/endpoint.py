@@ -21,6 +21,7 @@ _VERSIONS = {
     "endpoints": catalogue.ENDPOINT,
     "predictions": catalogue.PREDICTIONS,
     "outcomes": catalogue.OUTCOMES,
+    "consistency": catalogue.CONSISTENCY,
     "drift": catalogue.DRIFT,
     "performance": catalogue.PERFORMANCE,
 }
@@ -50,16 +51,30 @@ class PerformanceLimits(Schema):
 
 
 class Parity(Schema):
-    """The proof before traffic."""
+    """The proof before traffic: rows of history through the real server and store, bit for bit as offline."""
 
-    rows: int = Field(default=2000, ge=1, description="Historical rows that are sent.", examples=[10000])
+    rows: int = Field(
+        default=10_000, ge=1, description="Historical rows that are sent, where history has as many.", examples=[10000]
+    )
+    moments: int = Field(
+        default=5, ge=1, description="In how many spans of the time that the online store holds.", examples=[5]
+    )
+
+
+class Consistency(Schema):
+    """The comparison of logged features with offline ones, day by day."""
+
+    tolerate: float = Field(
+        default=0.0, ge=0, le=1, description="Share of a day's answers in which an input may differ.", examples=[0.001]
+    )
 
 
 class Endpoint(Declared):
     """A running HTTP endpoint for the champion of a model, and its record.
 
     Makes `endpoints/<name>` (the server, started or updated and verified), `predictions/<name>` (what it answered, by
-    day), `outcomes/<name>` (the same with labels), `drift/<name>` and `performance/<name>` (daily reports).
+    day), `outcomes/<name>` (the same with labels), `consistency/<name>` (what was answered with, against the lake),
+    `drift/<name>` and `performance/<name>` (daily reports).
     """
 
     model: str = Field(  # pyright: ignore[reportIncompatibleMethodOverride]  Dagster's classmethod of that name stays
@@ -68,7 +83,10 @@ class Endpoint(Declared):
     rollout: Rollout = Field(
         default=Rollout(), description="How a release takes over.", examples=[{"strategy": "all_at_once"}]
     )
-    parity: Parity = Field(default=Parity(), description="The proof before traffic.", examples=[{"rows": 2000}])
+    parity: Parity = Field(default=Parity(), description="The proof before traffic.", examples=[{"rows": 10000}])
+    consistency: Consistency = Field(
+        default=Consistency(), description="When logged features fail.", examples=[{"tolerate": 0.001}]
+    )
     drift: DriftLimits = Field(
         default=DriftLimits(), description="When drift warns and fails.", examples=[{"warn": 0.15, "fail": 0.2}]
     )
@@ -80,7 +98,7 @@ class Endpoint(Declared):
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Five assets, and the sensors of the prediction log and of the server's health."""
+        """Six assets, and the sensors of the prediction log and of the server's health."""
         project = Project.of(context)
         project.require_unique(self)
         spec = self.spec(project)
@@ -106,6 +124,7 @@ class Endpoint(Declared):
             "endpoints": "of_endpoint",
             "predictions": "of_predictions",
             "outcomes": "of_outcomes",
+            "consistency": "of_consistency",
             "drift": "of_drift",
             "performance": "of_performance",
         }
@@ -126,6 +145,8 @@ class Endpoint(Declared):
             name=self.name,
             model=model,
             parity_rows=self.parity.rows,
+            parity_moments=self.parity.moments,
+            tolerated_skew=self.consistency.tolerate,
             drift_warn=self.drift.warn,
             drift_fail=self.drift.fail,
             performance_drop=self.performance.roc_auc_drop,
@@ -172,10 +193,21 @@ class Endpoint(Declared):
             freshness=policy,
             automation=automation.on_new_content(present=[answered.key]),
         )
+        compared = Node(
+            "consistency",
+            self.name,
+            "The features of real requests as they were logged, against those of the lake.",
+            kinds=frozenset({"duckdb", "deltalake"}),
+            deps=[partitions.window(answered.key), *(partitions.window(key) if daily else key for key, daily in views)],
+            checks=(catalogue.CONSISTENT,),
+            freshness=policy,
+            automation=automation.on_new_content(present=[answered.key], ignore=[key for key, _ in views]),
+        )
         return [
             (served, catalogue.step("endpoint.materialize", spec)),
             (answered, catalogue.step("predictions.materialize", spec)),
             (labelled, catalogue.step("predictions.outcomes", spec)),
+            (compared, catalogue.step("consistency.materialize", spec)),
             (self._watch("drift", answered, catalogue.STEADY), catalogue.step("watching.watch_drift", spec)),
             (self._watch("performance", labelled, catalogue.HOLDS), catalogue.step("watching.watch_performance", spec)),
         ]

@@ -37,7 +37,7 @@ def step(reference: str, spec: Any) -> Callable[[Run], Any]:
 
 
 INGEST, FEATURES, LABELS, TRAINING_SET, MODEL, EVALUATION, RELEASE = 1, 1, 1, 1, 1, 1, 1
-ENDPOINT, PREDICTIONS, OUTCOMES, DRIFT, PERFORMANCE = 1, 1, 1, 1, 1
+ENDPOINT, PREDICTIONS, OUTCOMES, CONSISTENCY, DRIFT, PERFORMANCE = 2, 2, 1, 1, 1, 1
 
 KEPT = Check("stored_bytes_match_their_hash", "The stored bytes of every file have the hash that they came with.")
 READABLE = Check(
@@ -134,13 +134,17 @@ IN_FORCE = Check(
 SERVES = Check("serves_the_released_version", "The released version has the traffic.", blocking=True)
 EQUAL_BITS = Check(
     "answers_equal_the_offline_prediction_bit_for_bit",
-    "Historical rows through the real server give the offline prediction, bit for bit.",
+    "Historical rows through the real server and store give the offline inputs and prediction, bit for bit.",
     blocking=True,
 )
 ANSWERED = Check(
     "every_row_of_the_spine_was_answered", "Each row that was due has an answer in the log.", blocking=True
 )
 COVERED = Check("labels_have_come_in", "At least nine in ten predictions have a label.")
+CONSISTENT = Check(
+    "logged_features_equal_the_offline_ones",
+    "What real requests were answered with is what the lake gives for them, but for the share that is tolerated.",
+)
 STEADY = Check("inputs_and_score_have_not_drifted", "No column moved by more than the declared PSI and than is usual.")
 HOLDS = Check("roc_auc_has_not_dropped", "Recent ROC AUC is not surely below that at the release.")
 

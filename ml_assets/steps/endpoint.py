@@ -1,65 +1,72 @@
 """The endpoint: the released version in a running server, proven to answer as training did before it gets traffic."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from ml_assets.adapters.deployment import EndpointStatus, LocalEndpoint, ServerRecord, is_held, predict
-from ml_assets.adapters.lake import PartitionRange
+from ml_assets.adapters.deployment import EndpointStatus, LocalEndpoint, ServerRecord, is_held
 from ml_assets.errors import EndpointError
-from ml_assets.features.encode import encode
 from ml_assets.records import Finding, Markdown, Produced, StepResult, Url
 from ml_assets.serving.bundle import Bundle
-from ml_assets.steps import catalogue, evaluation, release
-from ml_assets.steps.days import shift
-from ml_assets.steps.frames import as_requests, model_columns, spine_with_features
+from ml_assets.steps import catalogue, evaluation, parity, release
 from ml_assets.steps.memo import digest
+from ml_assets.steps.parity import Proof
 from ml_assets.steps.release import Release
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec
-from ml_assets.training import fit
 
 BY_THE_GRAPH = "ml_assets"  # the request id of questions that predictions/<name> asks itself
-_DAYS = 10
 
 
 def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
-    """Start or update the server; a version that answers otherwise than offline takes no traffic from another.
+    """Start or update the server; a version takes traffic once it is proven to answer as the lake says.
 
-    The first version of all has no other to leave the traffic to: it serves, and its check says what is wrong.
+    A version that fails leaves what serves where it is: another version, or none, which answers 503. One that has
+    the traffic already keeps it, since nothing could take its place; its check says what is wrong.
     """
     released = release.latest(spec.model, run.lake)
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet. Materialize {spec.model.release} first.")
     endpoint, version = local(spec, run), released.version
     packed = evaluation.fetch(spec.model, run, version)
-    bundles = {version: evaluation.bundle_folder(spec.model, run, version)}
-    before = endpoint.status()
-    others = {v: w for v, w in before.weights.items() if v != version and w > 0} if before.alive else {}
-    status = endpoint.apply({**others, version: 0.0} if others else {version: 1.0}, bundles)
-    parity = _parity(spec, run, packed, status, version)
-    if not parity.passed and others:
-        return _refused(spec, status, released, parity)
-    status = endpoint.apply({version: 1.0}, bundles)
+    before, served = endpoint.status(), endpoint.served()
+    status = _beside(endpoint, served, version, evaluation.bundle_folder(spec.model, run, version))
+    proof = parity.prove(spec, run, packed, version, status.url or "")
+    if not proof.certificate.passed and version not in served:
+        return {spec.endpoint: StepResult({}, (_serving(status, released), proof.finding()))}
+    status = endpoint.apply({version: 1.0})
     run.log(f"{spec.endpoint}: version {version} answers at {status.url} (generation {status.generation})")
-    metadata = {
+    produced = Produced(
+        f"{version}:{status.digests.get(version, '')}",
+        _metadata(status, version, packed, proof),
+        reused=status.generation == before.generation,
+    )
+    return {spec.endpoint: StepResult({"": produced}, (_serving(status, released), proof.finding()))}
+
+
+def _beside(endpoint: LocalEndpoint, served: Mapping[str, float], version: str, bundle: Path) -> EndpointStatus:
+    """Load a version beside what serves, without traffic unless it has that already."""
+    try:
+        return endpoint.apply({version: 0.0, **served}, {version: bundle})
+    except EndpointError:
+        if set(served) <= {version} or endpoint.status().weights:
+            raise
+        return endpoint.apply({version: 0.0}, {version: bundle})  # what served before cannot be loaded any more
+
+
+def _metadata(status: EndpointStatus, version: str, packed: Bundle, proof: Proof) -> dict[str, Any]:
+    return {
         "address": Url(status.url or ""),
         "version": version,
         "generation": status.generation,
         "weights": dict(status.weights),
         "pid": status.pid,
         "example": Markdown(_example(status, packed)),
+        "parity": f"{proof.certificate.sentence} Certificate {proof.certificate.digest[:12]}; why: {proof.why}.",
     }
-    produced = {
-        "": Produced(
-            f"{version}:{status.digests.get(version, '')}", metadata, reused=status.generation == before.generation
-        )
-    }
-    return {spec.endpoint: StepResult(produced, (_serving(status, released), parity))}
 
 
 def local(spec: EndpointSpec, run: Run) -> LocalEndpoint:
@@ -115,43 +122,10 @@ class _Asked(msgspec.Struct):
     status: str
 
 
-def _refused(
-    spec: EndpointSpec, status: EndpointStatus, released: Release, parity: Finding
-) -> Mapping[str, StepResult]:
-    return {spec.endpoint: StepResult({}, (parity, _serving(status, released)))}
-
-
 def _serving(status: EndpointStatus, released: Release) -> Finding:
     right = status.weights.get(released.version, 0) > 0 and not status.refused
     return Finding(
         catalogue.SERVES.name, right, f"Weights {dict(status.weights)}, released version {released.version}."
-    )
-
-
-def _parity(spec: EndpointSpec, run: Run, packed: Bundle, status: EndpointStatus, version: str) -> Finding:
-    """Send rows of the newest days through the real server, pinned to the version, and compare with the lake."""
-    model = spec.model
-    days = run.lake.partitions(model.spine.table)
-    newest = min((run.lake.partitions(view.name)[-1] for view in model.views if view.daily), default=days[-1])
-    span = PartitionRange(shift(newest, -_DAYS), min(days[-1], shift(newest, 1)))
-    until = datetime.fromisoformat(newest) + timedelta(days=1)
-    rows = spine_with_features(model, run.lake, span, where=f"\"at\" < TIMESTAMPTZ '{until.isoformat()}+00:00'")
-    chosen = np.unique(np.linspace(0, rows.num_rows - 1, min(spec.parity_rows, rows.num_rows)).astype(int))
-    rows = rows.take(chosen.tolist())
-    columns, _ = model_columns(model, rows)
-    offline = fit.predict(packed.model_text, encode(columns, packed.schema.inputs))
-    names = [*(field.name for field in packed.schema.request_fields), "at"]
-    answers = predict(status.url or "", as_requests(rows.select(names)), version=version, check=True)
-    online = np.array([answer["score"] for answer in answers])
-    differ = np.flatnonzero(online != offline)
-    worst = float(np.max(np.abs(online - offline), initial=0.0))
-    sentence = f"{len(chosen) - len(differ)} of {len(chosen)} rows from {span.first} to {newest} have equal bits"
-    sentence += f"; largest difference {worst:.3g}, first at {rows['at'][int(differ[0])]}." if len(differ) else "."
-    return Finding(
-        catalogue.EQUAL_BITS.name,
-        not len(differ),
-        sentence,
-        numbers={"rows": len(chosen), "different": len(differ), "largest": worst},
     )
 
 

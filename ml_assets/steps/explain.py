@@ -153,7 +153,7 @@ def _of_endpoint(asset: Asset, run: Run) -> dict[str, Verdict]:
     if released is None:
         return {}
     weights = endpoint.local(asset.spec, run).status().weights
-    served = ", ".join(f"version {version}" for version in weights) or "nothing"
+    served = ", ".join(f"version {version}" for version, share in weights.items() if share) or "nothing"
     if pending.of_endpoint(asset.spec, run):
         return {"": Verdict(Decision.WOULD_RUN, (f"version {released.version} is released and {served} is served",))}
     return {"": Verdict(Decision.STANDS, (), Entry("", {}, released.version))}

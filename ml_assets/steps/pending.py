@@ -76,6 +76,11 @@ def of_outcomes(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     return works.of_outcomes(spec, run).unknown()
 
 
+def of_consistency(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
+    """Days whose answers, or the feature rows that count for them, are not those that were compared."""
+    return works.of_consistency(spec, run).unknown()
+
+
 def of_drift(spec: EndpointSpec, run: Run) -> Mapping[str, str]:
     """Days whose answers are not those that were compared."""
     return works.of_drift(spec, run).unknown()

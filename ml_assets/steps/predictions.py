@@ -235,7 +235,7 @@ def _by_day(spec: EndpointSpec, run: Run) -> "pa.Table":
     days = [at.date().isoformat() for at in rows["at"].to_pylist()]
     kinds = _key_kinds(spec.model.spine.contract, spec.model.spine.keys)
     keys = {key: pa.array([k[n] for k in found], _arrow(kind)) for n, (key, kind) in enumerate(kinds.items())}
-    wide = expand(rows.drop_columns(["status", "reason", "purpose", "feature_ages"]), inputs)
+    wide = expand(rows.drop_columns(["status", "reason", "purpose"]), inputs)
     clashing = [name for name in keys if name in wide.column_names]
     wide = wide.drop_columns(clashing) if clashing else wide
     for name, values in {**keys, "partition_key": pa.array(days, pa.string())}.items():

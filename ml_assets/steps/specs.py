@@ -6,7 +6,7 @@ from math import ceil
 
 from ml_assets.adapters.sources.base import Files, SourceSpec
 from ml_assets.evaluation.policy import Gates, LeakLimits
-from ml_assets.features.view import FeatureView
+from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
 from ml_assets.tables.contract import Promise, outline, promises
 from ml_assets.tables.expectations import Expectation
@@ -72,6 +72,34 @@ class TableSpec:
 
 
 @dataclass(frozen=True)
+class ViewRows:
+    """The rows of another feature view, read as a table: each can be used from `known_at`, its time and the delay."""
+
+    name: str
+    keys: tuple[str, ...]
+    first_day: date | None = None
+    last_day: date | None = None
+    delay: timedelta = timedelta(0)
+    contract: str = ""
+    partition_column: str | None = FEATURE_TIMESTAMP
+    event_timestamp: str | None = "event_timestamp"
+    known_at: str | None = "known_at"
+
+    @property
+    def daily(self) -> bool:
+        """Whether the view is partitioned by UTC day."""
+        return self.first_day is not None
+
+    @property
+    def table(self) -> str:
+        """Name of the rows in the lake."""
+        return f"features/{self.name}"
+
+
+Input = TableSpec | ViewRows
+
+
+@dataclass(frozen=True)
 class ViewSpec:
     """A feature view with its tables, and for how long its rows are kept online.
 
@@ -79,7 +107,7 @@ class ViewSpec:
     """
 
     view: FeatureView
-    tables: tuple[TableSpec, ...]
+    tables: tuple[Input, ...]
     keep: timedelta
     retained: int | None = None
     expectations: tuple[Expectation, ...] = ()
@@ -99,10 +127,15 @@ class ViewSpec:
         """A view is partitioned like its first table."""
         return self.tables[0].daily and not self.view.is_static
 
-    @property
-    def lookback_days(self) -> int:
-        """How many whole partitions before its own a partition is computed from."""
-        return ceil(self.view.lookback() / DAY)
+    def lookback_days(self, table: Input) -> int:
+        """How many whole partitions of a table before its own a partition is computed from."""
+        delay = table.delay if isinstance(table, ViewRows) else timedelta(0)
+        return ceil((self.view.lookback() + delay) / DAY)
+
+    def rows(self) -> ViewRows:
+        """The view as what other views read."""
+        first, last = (self.tables[0].first_day, self.tables[0].last_day) if self.daily else (None, None)
+        return ViewRows(self.view.name, (*self.view.entity, FEATURE_TIMESTAMP), first, last, self.view.delay)
 
 
 @dataclass(frozen=True)
@@ -197,6 +230,11 @@ class EndpointSpec:
     def outcomes(self) -> str:
         """Name of the predictions with their labels in the lake."""
         return f"outcomes/{self.name}"
+
+    @property
+    def consistency(self) -> str:
+        """Name of the comparisons of logged features with offline ones in the lake."""
+        return f"consistency/{self.name}"
 
     @property
     def drift(self) -> str:

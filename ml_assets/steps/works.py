@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_assets.adapters.lake import Lake
 from ml_assets.steps import (
+    consistency,
     evaluation,
     features,
     ingest,
@@ -53,6 +54,11 @@ def of_outcomes(spec: EndpointSpec, run: Run) -> Work:
     return predictions.outcome_work(spec, run.lake, days)
 
 
+def of_consistency(spec: EndpointSpec, run: Run) -> Work:
+    """By the answers, and the rows of features that count for them."""
+    return consistency.work(spec, run, _days(run.lake, spec.predictions))
+
+
 def of_drift(spec: EndpointSpec, run: Run) -> Work:
     """By the answers."""
     return watching.drift_work(spec, run.lake, _days(run.lake, spec.predictions))
@@ -77,6 +83,7 @@ BY_LAYER: Mapping[str, Callable[[Any, Run], Work]] = MappingProxyType(
         "evaluations": evaluation.work,
         "predictions": of_predictions,
         "outcomes": of_outcomes,
+        "consistency": of_consistency,
         "drift": of_drift,
         "performance": of_performance,
     }
@@ -126,6 +133,7 @@ _UPSTREAM: Mapping[str, Callable[[Any], list[str]]] = MappingProxyType(
         "endpoints": lambda spec: [spec.model.release],
         "predictions": _of_predictions,
         "outcomes": lambda spec: [spec.predictions, spec.model.labels],
+        "consistency": lambda spec: [spec.predictions, *(view.name for view in spec.model.views)],
         "drift": lambda spec: [spec.predictions],
         "performance": lambda spec: [spec.outcomes],
     }

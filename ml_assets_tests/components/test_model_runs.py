@@ -66,7 +66,7 @@ attributes:
 """
 DAYS = days("2013-01-01", "2013-01-10")
 WHOLE = ("training_sets", "models", "evaluations", "releases", "endpoints")
-DAILY = ("predictions", "outcomes", "drift", "performance")
+DAILY = ("predictions", "outcomes", "consistency", "drift", "performance")
 
 
 def orders(day: str) -> pa.Table:

@@ -38,7 +38,7 @@ attributes:
 """
 REST = (FLIGHTS, CARRIERS, CARRIER_DELAYS, CARRIER_ATTRIBUTES)
 LAYERS = ("labels", "training_sets", "models", "evaluations", "releases")
-SERVED = ("endpoints", "predictions", "outcomes", "drift", "performance")
+SERVED = ("endpoints", "predictions", "outcomes", "consistency", "drift", "performance")
 
 WRONG_MODEL = {
     "wrong field": (("  train:", "  trian:"), "trian", ["trian"]),

@@ -49,7 +49,7 @@ def test_a_second_run_of_the_whole_chain_computes_nothing_commits_nothing_and_as
     results = world.compute(*DAYS) | world.learn(*DAYS, AHEAD) | world.watch()
     assert reused(results)
     assert {name.split("/")[0] for name in results} == {
-        "features", "labels", *CHAIN, "predictions", "outcomes", "drift", "performance",
+        "features", "labels", *CHAIN, "predictions", "outcomes", "consistency", "drift", "performance",
     }  # fmt: skip
     assert world.serve().produced[""].reused
     assert (world.versions(), asked(world), world.mlflow("SELECT count(*) FROM runs")) == (before, answers, runs)

@@ -1,0 +1,105 @@
+"""Rows of history that a server can be asked about again: spread evenly over what its online store still holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ml_assets.adapters.lake import Lake, PartitionRange
+from ml_assets.engine import connect, quote
+from ml_assets.serving.bundle import ServingSchema, ViewRef
+from ml_assets.steps import offline
+from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import AHEAD_DAYS, DAY, ModelSpec, keep_default
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class History:
+    """Rows of the spine with `at`, in its order, as many from each of the spans between two `moments` as there are."""
+
+    rows: "pa.Table"
+    moments: tuple[datetime, ...]
+
+    def times(self) -> int:
+        """How many different as-of times there are."""
+        return len(self.rows["at"].unique())
+
+    def counts(self) -> list[int]:
+        """The number of rows of each span."""
+        at = self.rows["at"].to_pylist()
+        spans = zip(self.moments, self.moments[1:], strict=False)
+        return [sum(since <= each < until for each in at) for since, until in spans]
+
+
+def history(spec: ModelSpec, run: Run, schema: ServingSchema, *, rows: int, moments: int) -> History:
+    """Choose rows for a version, the same each time; all of them where there are fewer."""
+    since, until = _held(spec, run, schema)
+    width = (until - since) / moments
+    bounds = (*(since + n * width for n in range(moments)), until)
+    return History(_chosen(spec, run.lake, schema, bounds, rows), bounds)
+
+
+def _held(spec: ModelSpec, run: Run, schema: ServingSchema) -> tuple[datetime, datetime]:
+    """From when to when the online store has all that a request needs; to the end of the last day with features."""
+    tables = offline.tables_of(schema, run.lake)
+    days = [(ref, found) for ref in schema.views if (found := run.lake.partitions(tables[ref.name]))]
+    newest = min((found[-1] for _, found in days), default=run.lake.partitions(spec.spine.table)[-1])
+    until = start_of(newest) + DAY
+    first = max((found[0] for _, found in days), default=run.lake.partitions(spec.spine.table)[0])
+    oldest = [until - keep_default(None), start_of(first), *(_oldest(spec, run, ref, until) for ref, _ in days)]
+    return min(max(oldest), until - DAY), until
+
+
+def _oldest(spec: ModelSpec, run: Run, ref: ViewRef, until: datetime) -> datetime:
+    max_age = None if ref.max_age_us is None else timedelta(microseconds=ref.max_age_us)
+    keep = next((view.keep for view in spec.views if view.view.name == ref.name), keep_default(max_age))
+    stored = run.online_store.newest(ref.stored)
+    newest = until if stored is None else _EPOCH + timedelta(microseconds=stored)
+    return newest - keep + (max_age or timedelta(0))
+
+
+def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: Sequence[datetime], wanted: int) -> "pa.Table":
+    since, until, keys = bounds[0], bounds[-1], ", ".join(quote(key) for key in spec.spine.keys)
+    width = (bounds[1] - bounds[0]) // timedelta(microseconds=1)
+    span = PartitionRange(shift(since.date().isoformat(), -AHEAD_DAYS), shift(until.date().isoformat(), AHEAD_DAYS))
+    names = ", ".join(quote(name) for name in dict.fromkeys([*(f.name for f in schema.request_fields), "at"]))
+    with connect() as con:
+        lake.register(con, "spine", spec.spine.table, partitions=span)
+        joins, conditions = _askable(con, lake, schema)
+        return con.execute(
+            f"""
+            SELECT {names} FROM (
+                SELECT s.*, row_number() OVER (
+                    PARTITION BY (epoch_us("at") - epoch_us($since)) // $width
+                    ORDER BY md5(concat_ws('|', epoch_us("at"), {keys}))
+                ) AS _rank
+                FROM (SELECT *, ({spec.at}) AS "at" FROM spine) s {joins}
+                WHERE "at" >= $since AND "at" < $until {conditions}
+            )
+            QUALIFY row_number() OVER (ORDER BY _rank, "at", {keys}) <= $wanted
+            ORDER BY "at", {keys}""",
+            {"since": since, "until": until, "width": width, "wanted": wanted},
+        ).to_arrow_table()
+
+
+def _askable(con: object, lake: Lake, schema: ServingSchema) -> tuple[str, str]:
+    """Leave rows out whose entity had another row of a view without a grid then: online there is the newest only."""
+    joins, conditions = "", ""
+    for n, (ref, table) in enumerate(zip(schema.views, offline.tables_of(schema, lake).values(), strict=True)):
+        if lake.partitions(table):
+            continue
+        entity, name, cut = ", ".join(map(quote, ref.entity)), f"e{n}", f'epoch_us("at") - {ref.delay_us}'
+        lake.register(con, table, table)  # pyright: ignore[reportArgumentType]
+        ends = "epoch_us(min(feature_timestamp)) AS first, epoch_us(max(feature_timestamp)) AS last"
+        several = f"""(SELECT {entity}, {ends}
+            FROM {quote(table)} GROUP BY ALL HAVING count(*) > 1) {name}"""
+        equal = " AND ".join(f"s.{quote(column)} = {name}.{quote(column)}" for column in ref.entity)
+        joins += f" LEFT JOIN {several} ON {equal}"
+        conditions += f" AND NOT coalesce({name}.first <= {cut} AND {name}.last > {cut}, false)"
+    return joins, conditions

@@ -1,0 +1,123 @@
+"""Skews in words: which inputs differ in how many rows, the first of these, and where the difference lies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.errors import shorten
+from ml_assets.monitoring.skew import SCORE, Skew, rows_that_differ, worst
+from ml_assets.records import Markdown
+from ml_assets.serving.bundle import ServingSchema, ViewRef
+from ml_assets.steps import offline
+from ml_assets.steps.pictures import markdown_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ages = Sequence[Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Answers compared with the lake: `rows` as they were asked, `ages` as they were answered, in seconds."""
+
+    schema: ServingSchema
+    lake: Lake
+    rows: "pa.Table"
+    ages: Ages
+    skews: tuple[Skew, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether all rows have equal bits."""
+        return not worst(self.skews)
+
+    @property
+    def different(self) -> int:
+        """The number of rows that differ in anything."""
+        return int(rows_that_differ(self.skews).sum())
+
+    def sentence(self, most: int = 3) -> str:
+        """Name the inputs that differ, the worst with its first row and the probable cause."""
+        found = worst(self.skews)
+        if not found:
+            return f"all {len(self.skews)} inputs and scores have equal bits"
+        first = f"`{found[0].feature}` differs in {found[0].different:,}"
+        more = shorten([f"`{skew.feature}` in {skew.different:,}" for skew in found[1:]], most)
+        return f"{first}: {self.example(found[0])}" + (f"; also {more}" if more else "")
+
+    def table(self) -> Markdown:
+        """One line for each input that differs."""
+        header = ("input", "rows that differ", "share", "first")
+        lines = [(skew.feature, skew.different, skew.rate, self.example(skew)) for skew in worst(self.skews)]
+        return markdown_table(header, lines)
+
+    def example(self, skew: Skew) -> str:
+        """The first row that differs, with both values."""
+        if skew.first is None:
+            return ""
+        row = self.rows.slice(skew.first, 1).to_pylist()[0]
+        ref = self.view_of(skew.feature)
+        whose = f" for {', '.join(f'{name} {row[name]}' for name in ref.entity)}" if ref else ""
+        values = f"offline {_shown(skew.offline)}, online {_shown(skew.online)}"
+        return f"{values}{whose} as of {_moment(row['at'])}{f' ({self._cause(ref, skew.first)})' if ref else ''}"
+
+    def late(self, skew: Skew) -> int:
+        """How many of the rows that differ were answered before the row that counts for them was online."""
+        ref = self.view_of(skew.feature)
+        if ref is None or not skew.different:
+            return 0
+        places = skew.differs.nonzero()[0].tolist()
+        known = [place for place in places if ref.name in self.ages[place]]
+        return sum(_is_older(self._online(ref, place), self._offline[ref.name][place]) for place in known)
+
+    def view_of(self, feature: str) -> ViewRef | None:
+        """The view that gives an input."""
+        refs = (ref for ref in self.schema.views for name in ref.features if feature == f"{ref.name}__{name}")
+        return next(refs, None)
+
+    @cached_property
+    def _offline(self) -> Mapping[str, list[datetime | None]]:
+        return offline.row_times(self.schema, self.lake, self.rows)
+
+    def _online(self, ref: ViewRef, place: int) -> datetime | None:
+        age = self.ages[place][ref.name]
+        return None if age is None else self.rows["at"][place].as_py() - timedelta(microseconds=round(age * 1e6))
+
+    def _cause(self, ref: ViewRef, place: int) -> str:
+        if ref.name not in self.ages[place]:
+            return "the age of the online row is not known"
+        here, there = self._offline[ref.name][place], self._online(ref, place)
+        if here == there:
+            return f"both from the row of {_moment(here)}" if here else "no row counts on either side"
+        if there is None:
+            return f"no online row was found, offline that of {_moment(here)} counts"
+        if here is None:
+            return f"the online row of {_moment(there)} counts, offline none does"
+        return f"the online row is that of {_moment(there)}, offline that of {_moment(here)} counts"
+
+
+def as_json(skew: Skew, compared: Compared) -> dict[str, Any]:
+    """What a certificate keeps of an input that differs."""
+    return {
+        "rows": skew.different,
+        "offline": skew.offline,
+        "online": skew.online,
+        "first": compared.example(skew),
+        "follows from the inputs": skew.feature == SCORE,
+    }
+
+
+def _is_older(online: datetime | None, of_lake: datetime | None) -> bool:
+    return of_lake is not None and (online is None or online < of_lake)
+
+
+def _moment(instant: datetime | None) -> str:
+    return "" if instant is None else instant.isoformat(sep=" ").replace("+00:00", "")
+
+
+def _shown(value: float | str | None) -> str:
+    return "null" if value is None else repr(value)
