@@ -3,8 +3,8 @@
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,18 +13,19 @@ from typing import Any
 import pyarrow as pa
 
 from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.online.sqlite import SqliteOnlineStore
+from ml_assets.adapters.online import open_store
 from ml_assets.errors import LakeConflictError
 
 ROOT = str(Path(__file__).parents[2])
 PARTITIONS = [f"2013-01-{day:02}" for day in range(1, 5)]
 ROWS_PER_PARTITION = 20
 EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
-ENTITIES = 30
+ENTITIES = 5000
 # `pytest` since each child imports the main script again
 PRELOADED = [
     "deltalake",
     "ml_assets.adapters.lake",
+    "ml_assets.adapters.online.redis",
     "ml_assets.adapters.online.sqlite",
     "pandas",
     "pyarrow.compute",
@@ -42,6 +43,17 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     process = context.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+@contextmanager
+def living(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
+    """Run a function of this module in a process that is killed at the end of the block, whatever happens in it."""
+    process = start(target, *arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def generation_of_rows(generation: int, partitions: list[str]) -> pa.Table:
@@ -100,8 +112,17 @@ def generation_of_features(generation: int) -> pa.Table:
     )
 
 
-def replace_features_forever(path: str, first: int) -> None:
-    store, generation = SqliteOnlineStore(path), first
+def write_hours(place: str, name: str, hours: range) -> None:
+    """Write an entity and a feature of this name, hour by hour."""
+    store = open_store(place)
+    for hour in hours:
+        at = pa.array([EPOCH + timedelta(hours=hour)], pa.timestamp("us", tz="UTC"))
+        rows = pa.table({"carrier": [name], "feature_timestamp": at, name: [float(hour)]})
+        store.write("v", ["carrier"], [name], rows, keep=timedelta(days=365))
+
+
+def replace_features_forever(place: str, first: int) -> None:
+    store, generation = open_store(place), first
     while True:
         rows = generation_of_features(generation)
         store.replace("v", ["carrier"], ["generation"], rows, keep=timedelta(days=1), first=EPOCH, last=EPOCH)

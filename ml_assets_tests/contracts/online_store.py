@@ -1,14 +1,23 @@
-"""What every online store promises. A subclass supplies the `store` fixture, an empty store."""
+"""What every online store promises. A subclass supplies the `place` fixture, where an empty store is."""
 
 import math
+import pickle
+import random
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ml_assets.adapters.online import OnlineStore, open_store
 from ml_assets.errors import FeatureError, TableNotFoundError
+from ml_assets_tests.adapters import processes
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 HOUR = 3_600_000_000
@@ -24,15 +33,68 @@ def rows(*values: tuple, entity: tuple[str, ...] = ("carrier",), features: tuple
     return pa.table(columns | {"feature_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))})
 
 
+hours = st.integers(0, 12)
+row = st.tuples(st.sampled_from("ab"), hours, st.floats(allow_nan=False))
+span = st.tuples(hours, hours).map(sorted)
+steps = st.lists(st.tuples(span, st.lists(row, max_size=6), st.sampled_from([None, 3, 6, 99])), max_size=5)
+
+
+def expected_after(state: dict, first: int, last: int, given: list[tuple], keep: int | None) -> dict:
+    """What a dictionary by entity and hour holds after a replacement."""
+    kept = {key: value for key, value in state.items() if not first <= key[1] <= last}
+    kept |= {(entity, hour): value for entity, hour, value in given}
+    newest = max((hour for _, hour in kept), default=0)
+    by_entity = {entity: max(hour for other, hour in kept if other == entity) for entity, _ in kept}
+    if keep is None:
+        return {key: value for key, value in kept.items() if key[1] == by_entity[key[0]]}
+    return {key: value for key, value in kept.items() if key[1] >= newest - keep}
+
+
+def answers(state: dict) -> dict[tuple, tuple | None]:
+    """What each entity of such a dictionary has at each hour."""
+    found = {}
+    for entity, hour in product("ab", range(14)):
+        times = [at for other, at in state if other == entity and at <= hour]
+        found[entity, hour] = (max(times), state[entity, max(times)]) if times else None
+    return found
+
+
+def span_of(first: int, last: int) -> dict[str, datetime]:
+    """The time of a replacement."""
+    return {"first": START + timedelta(hours=first), "last": START + timedelta(hours=last)}
+
+
+SAMPLE = [(f"C{entity}",) for entity in (0, processes.ENTITIES // 2, processes.ENTITIES - 1, 1)]
+
+
+def generations(store: OnlineStore) -> list[float]:
+    """What four of the entities that a process writes all the time have now, looked up at once."""
+    found = store.lookup_many("v", SAMPLE, [START_US] * len(SAMPLE))
+    assert all(found)
+    return [values[0] for _, values in found]
+
+
+def one_generation(store: OnlineStore) -> float:
+    """Looked up at once, entities are of one write; one after the other, a later one is never of an earlier write."""
+    [together] = set(generations(store))
+    singly = [store.lookup("v", key, START_US)[1][0] for key in SAMPLE]
+    assert singly == sorted(singly)
+    assert singly[0] >= together
+    return singly[-1]
+
+
 class OnlineStoreContract:
     """What every online store promises."""
+
+    @pytest.fixture
+    def store(self, place):
+        return open_store(place)
 
     def write(self, store, *values, keep=LONG, entity=("carrier",), features=("delay",)):
         return store.write("v", entity, features, rows(*values, entity=entity, features=features), keep=keep)
 
     def replace(self, store, first: int, last: int, *values, keep=LONG):
-        span = {"first": START + timedelta(hours=first), "last": START + timedelta(hours=last)}
-        return store.replace("v", ["carrier"], ["delay"], rows(*values), keep=keep, **span)
+        return store.replace("v", ["carrier"], ["delay"], rows(*values), keep=keep, **span_of(first, last))
 
     def at(self, store, hours: float, *key) -> tuple | None:
         found = store.lookup("v", key or ("UA",), START_US + int(hours * HOUR))
@@ -132,3 +194,79 @@ class OnlineStoreContract:
         empty = rows(("UA", 0, 1.0)).slice(0, 0)
         assert store.write("v", ["carrier"], ["delay"], empty, keep=LONG) == 0
         assert (store.views(), self.at(store, 9)) == (["v"], None)
+
+    def test_many_look_ups_in_one_turn_give_what_each_gives(self, store):
+        self.write(store, ("UA", 1, 10.0), ("UA", 3, 30.0), ("AA", 2, 5.0))
+        asked = [(("UA",), START_US + HOUR), (("XX",), START_US), (("AA",), START_US + 9 * HOUR), (("UA",), 0)]
+        keys, times = zip(*asked, strict=True)
+        assert store.lookup_many("v", keys, times) == [store.lookup("v", key, at) for key, at in asked]
+        assert store.lookup_many("v", [], []) == []
+        assert store.lookup_many("v", [("AA",)], [START_US + 2 * HOUR]) == [(START_US + 2 * HOUR, (5,))]
+
+    def test_wide_rows_keep_their_bits_when_features_come(self, store):
+        few, many = (tuple(f"f{place}" for place in range(n)) for n in (14, 40))
+        values = [place / 3 for place in range(40)]
+        self.write(store, ("UA", 0, *values[:14]), features=few)
+        self.write(store, ("UA", 1, *values), features=many)
+        assert self.at(store, 0) == (0, *values[:14], *[None] * 26)
+        self.write(store, ("UA", 2, 0.5), features=("new",))
+        assert self.at(store, 0) == (0, *values[:14], *[None] * 27)
+        assert (self.at(store, 1), self.at(store, 2)) == ((1, *values, None), (2, *[None] * 40, 0.5))
+
+    def test_any_sequence_of_replacements_leaves_what_a_dictionary_would_hold(self, store):
+        @settings(max_examples=40, deadline=None)
+        @given(steps)
+        def holds(steps) -> None:
+            store.drop("v")
+            state: dict = {}
+            for (first, last), drawn, keep in steps:
+                written = [value for value in drawn if first <= value[1] <= last]
+                state = expected_after(state, first, last, written, keep)
+                table = written or [("a", first, 0.0)]
+                kept = None if keep is None else timedelta(hours=keep)
+                part = rows(*table).slice(0, len(written))
+                store.replace("v", ["carrier"], ["delay"], part, keep=kept, **span_of(first, last))
+            assert {(entity, hour): self.at(store, hour, entity) for entity, hour in answers(state)} == answers(state)
+            newest = max((START_US + hour * HOUR for _, hour in state), default=None)
+            assert store.newest("v") == newest
+
+        holds()
+
+    def test_a_failed_write_changes_nothing(self, store):
+        self.write(store, ("UA", 0, 1.5))
+        keyless = rows(("UA", 0, 2.5)).drop_columns("carrier")
+        with pytest.raises(KeyError):
+            store.replace("v", ["carrier"], ["delay"], keyless, keep=LONG, first=START, last=START)
+        assert self.at(store, 0) == (0, 1.5)
+        assert self.write(store, ("UA", 0, 3.5)) == 1
+
+    def test_threads_and_copies_read_the_same_store(self, store):
+        self.write(store, ("UA", 0, 1.5))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: self.at(store, 0), range(20)))
+        assert set(found) == {(0, 1.5)}
+        assert self.at(pickle.loads(pickle.dumps(store)), 0) == (0, 1.5)
+
+    def test_whoever_reads_while_a_process_writes_sees_one_write_and_a_kill_leaves_one(self, place, store):
+        chance = random.Random(2)  # noqa: S311
+        store.write("v", ["carrier"], ["generation"], processes.generation_of_features(0), keep=LONG)
+        for _ in range(8):
+            before = one_generation(store)
+            with processes.living(processes.replace_features_forever, place, int(before) + 1):
+                processes.wait_until(lambda before=before: one_generation(store) > before)
+                end = time.monotonic() + chance.uniform(0, 0.3)
+                while time.monotonic() < end:
+                    one_generation(store)
+            assert one_generation(store) > before
+
+    def test_writers_at_once_lose_nothing_of_each_other(self, place, store):
+        writers = [processes.start(processes.write_hours, place, name, range(12)) for name in ("a", "b", "c")]
+        for writer in writers:
+            writer.join()
+        assert [writer.exitcode for writer in writers] == [0, 0, 0]
+        assert set(store.schema("v").features) == {"a", "b", "c"}
+        place_of = store.schema("v").features.index
+        for name in "abc":
+            for hour in range(12):
+                at, *values = self.at(store, hour, name)
+                assert (at, values[place_of(name)]) == (hour, float(hour))
