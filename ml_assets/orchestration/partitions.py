@@ -6,10 +6,10 @@ from functools import cache
 
 import dagster as dg
 
-from ml_assets.steps.specs import TableSpec
+from ml_assets.steps.specs import Input
 
 
-def of(table: TableSpec) -> dg.DailyPartitionsDefinition | None:
+def of(table: Input) -> dg.DailyPartitionsDefinition | None:
     """The partitions of a table, if it has any."""
     return _daily(table.first_day, table.last_day) if table.first_day else None
 

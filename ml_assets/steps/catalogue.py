@@ -80,6 +80,11 @@ ARRIVES = Check(
     blocking=True,
 )
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
+GRID_FITS = Check(
+    "grid_is_no_finer_than_the_data",
+    "The moments at which rows become known are no multiples of twice the grid.",
+    blocking=True,
+)
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
 ALIVE = Check(
     "no_feature_is_empty_or_constant", "Every feature has values that differ, as they did in the days before."
@@ -99,7 +104,12 @@ def of_features(spec: ViewSpec) -> tuple[Check, ...]:
 
 def of_view(spec: ViewSpec) -> tuple[Check, ...]:
     """The checks of a view; each has a finding in every run that materializes."""
-    return (HINDSIGHT, UNIQUE, ARRIVES, RETAINED, *of_features(spec))
+    return (*of_rows(spec), ARRIVES, RETAINED, *of_features(spec))
+
+
+def of_rows(spec: ViewSpec) -> tuple[Check, ...]:
+    """The checks on how the rows of a view came about."""
+    return (HINDSIGHT, UNIQUE) if spec.view.is_static else (HINDSIGHT, UNIQUE, GRID_FITS)
 
 
 LATER = Check(

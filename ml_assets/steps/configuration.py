@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from ml_assets.features import meaning
-from ml_assets.features.view import Aggregation
+from ml_assets.features.view import Aggregation, Lookup
 from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
 from ml_assets.tables.schema import Contract
 
@@ -32,12 +32,13 @@ def of_table(spec: TableSpec, contract: Contract) -> dict[str, Any]:
 def of_view(spec: ViewSpec) -> dict[str, Any]:
     """What decides the feature rows, and how many of them are kept online; not how they are joined."""
     view = spec.view
-    joined = ("name", "delay", "max_age", "sql", "aggregations")
+    joined = ("name", "delay", "max_age", "defaults", "sql", "aggregations", "lookup")
     return {part.name: getattr(view, part.name) for part in fields(view) if part.name not in joined} | {
         "keep": spec.keep,
         "features": view.features(),
         "sql": meaning.of_sql(view.sql) if view.sql else None,
         "aggregations": {name: _meant(part) for name, part in (view.aggregations or {}).items()},
+        "lookup": _looked_up(view.lookup) if view.lookup else {},
     }
 
 
@@ -82,9 +83,14 @@ def of_evaluation(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _joined(spec: ModelSpec) -> dict[str, Any]:
-    named = ("entity", "delay", "max_age")
+    named = ("entity", "delay", "max_age", "defaults")
     views = {v.view.name: {n: getattr(v.view, n) for n in named} | {"gives": v.view.features()} for v in spec.views}
     return {"features": views, "order of features": list(views)}
+
+
+def _looked_up(lookup: Lookup) -> dict[str, Any]:
+    columns = {name: meaning.of_sql(sql) for name, sql in lookup.columns.items()}
+    return {"columns": columns, "valid_from": lookup.valid_from, "valid_until": lookup.valid_until}
 
 
 def _meant(part: Aggregation) -> dict[str, Any]:

@@ -8,15 +8,16 @@ from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
 from ml_assets.errors import TableNotFoundError, shorten
 from ml_assets.features.compute import compute
+from ml_assets.features.grid import rhythm
 from ml_assets.features.prove import time_travel
-from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
+from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, window_name
 from ml_assets.records import Finding, Markdown, StepResult, unchanged
 from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, online, retained
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, Work, by_day
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import DAY, ViewSpec
+from ml_assets.steps.specs import DAY, ViewRows, ViewSpec
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,7 +43,7 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         )
     produced, due = memo.survey(inputs)
     if not due:
-        findings = unchanged(catalogue.HINDSIGHT.name, catalogue.UNIQUE.name)
+        findings = unchanged(*(check.name for check in catalogue.of_rows(spec)))
         return {spec.name: StepResult(produced, (*findings, *_of_standing(spec, run, list(produced))))}
     rows, findings = _compute(spec, run, due)
     judged = feature_profiles.judge(spec, run, rows, due)
@@ -80,15 +81,18 @@ def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str
     """The content of everything that a partition is computed from; partitions that were not delivered are left out."""
     if not all(lake.exists(table.table) for table in spec.tables):
         return {}
-    static = {t.table: lake.content(t.table)[""].hash for t in spec.tables if not t.daily}
     if not spec.daily:
-        return {"": static}
+        return {
+            "": {f"{t.table} {day}".strip(): c.hash for t in spec.tables for day, c in lake.content(t.table).items()}
+        }
+    static = {t.table: lake.content(t.table)[""].hash for t in spec.tables if not t.daily}
     found = {partition: dict(static) for partition in partitions}
     for table in (t for t in spec.tables if t.daily):
-        span = PartitionRange(shift(min(partitions), -spec.lookback_days), max(partitions))
+        back = -spec.lookback_days(table)
+        span = PartitionRange(shift(min(partitions), back), max(partitions))
         hashes = {day: content.hash for day, content in lake.content(table.table, partitions=span).items()}
         for partition, named in found.items():
-            days = [d for d in sorted(hashes) if shift(partition, -spec.lookback_days) <= d <= partition]
+            days = [d for d in sorted(hashes) if shift(partition, back) <= d <= partition]
             named |= by_day(table.table, hashes, days)
         if table is spec.tables[0]:
             found = {partition: named for partition, named in found.items() if partition in hashes}
@@ -98,26 +102,44 @@ def inputs_of(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> dict[str
 def open_tables(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", first: str, last: str) -> None:
     """Make the tables of a view known to SQL, no more of them than a range of partitions needs."""
     for table in spec.tables:
-        span = PartitionRange(shift(first, -spec.lookback_days), last) if table.daily and first else None
-        lake.register(con, table.name, table.table, partitions=span)
+        back = -spec.lookback_days(table)
+        span = PartitionRange(shift(first, back), last) if table.daily and first else None
+        if isinstance(table, ViewRows):
+            _open_view(table, lake, con, span)
+        else:
+            lake.register(con, table.name, table.table, partitions=span)
+
+
+def _open_view(rows: ViewRows, lake: Lake, con: "duckdb.DuckDBPyConnection", span: PartitionRange | None) -> None:
+    """Another view's rows: each happened at its time, and was known once it could be served."""
+    lake.register(con, rows.table, rows.table, partitions=span)
+    known = f"{FEATURE_TIMESTAMP} + to_microseconds({rows.delay // MICROSECOND})"
+    con.execute(f"""CREATE OR REPLACE TEMP VIEW {quote(rows.name)} AS
+        SELECT *, {known} AS known_at, {FEATURE_TIMESTAMP} AS event_timestamp FROM {quote(rows.table)}""")
 
 
 def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table", tuple[Finding, ...]]:
     import pyarrow as pa
 
     parts: list[pa.Table] = []
-    proofs: list[Finding] = []
-    doubles: list[Finding] = []
+    found: list[tuple[Finding, ...]] = []
     for first, last in runs_of(due) if spec.daily else [("", "")]:
         run.log(f"{spec.name}: computing {f'{first} to {last}' if first else 'all rows'}")
         with connect() as con:
             open_tables(spec, run.lake, con, first, last)
             start, end = (start_of(first), start_of(last) + DAY) if first else _ALWAYS
             rows = compute(con, spec.view, first=start, last=end)
-            proofs.append(_proof(con, spec, rows, end))
-            doubles.append(_unique(con, spec, rows))
+            found.append(_judged(con, spec, rows, start, end))
         parts.append(rows)
-    return pa.concat_tables(parts), (_together(proofs), _together(doubles))
+    return pa.concat_tables(parts), tuple(_together(findings) for findings in zip(*found, strict=True))
+
+
+def _judged(
+    con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", start: datetime, end: datetime
+) -> tuple[Finding, ...]:
+    """What `catalogue.of_rows` promises, for one run of days."""
+    found = (_proof(con, spec, rows, end), _unique(con, spec, rows))
+    return found if spec.view.is_static else (*found, _grid(con, spec, start, end))
 
 
 def _together(findings: Sequence[Finding]) -> Finding:
@@ -149,15 +171,24 @@ def _known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[da
 def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") -> Finding:
     con.register("_rows", rows)
     columns = ", ".join(quote(column) for column in (*spec.view.entity, FEATURE_TIMESTAMP))
-    doubled = con.sql(f"SELECT count(*) FROM (SELECT {columns} FROM _rows GROUP BY ALL HAVING count(*) > 1)").fetchall()
+    doubled = con.sql(f"SELECT {columns} FROM _rows GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL").fetchall()
     con.unregister("_rows")
-    n = doubled[0][0]
-    return Finding(
-        catalogue.UNIQUE.name,
-        n == 0,
-        f"{n} of {rows.num_rows} rows share entity and time with another.",
-        numbers={"doubled": n},
-    )
+    named = shorten([", ".join(str(value) for value in row) for row in doubled])
+    sentence = f"{len(doubled)} times of an entity have several rows" + (f": {named}." if doubled else ".")
+    return Finding(catalogue.UNIQUE.name, not doubled, sentence, numbers={"doubled": len(doubled)})
+
+
+def _grid(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, start: datetime, end: datetime) -> Finding:
+    every = spec.view.every
+    found = rhythm(con, [table.name for table in spec.tables if table.daily], start, end)
+    fitting, moments = found.calls_for(every), f"Rows became known at {found.n_moments} moments"
+    sentence = f"{moments}; the grid of {window_name(every)} is no finer than that."
+    if fitting:
+        step = window_name(fitting)
+        sentence = (
+            f"{moments}, all at multiples of {step}: `every: {window_name(every)}` is finer. Use `every: {step}`."
+        )
+    return Finding(catalogue.GRID_FITS.name, not fitting, sentence, numbers={"moments": found.n_moments})
 
 
 def _definition(spec: ViewSpec) -> str:
@@ -165,4 +196,6 @@ def _definition(spec: ViewSpec) -> str:
     if view.sql:
         return f"```sql\n{view.sql.strip()}\n```"
     lines = [f"- `{feature}`" for feature in view.features()]
+    if view.lookup:
+        return f"What holds for {', '.join(view.entity)}, from `{view.lookup.valid_from}` on:\n" + "\n".join(lines)
     return f"By {', '.join(view.entity)}, every {window_name(view.every)}:\n" + "\n".join(lines)

@@ -20,7 +20,7 @@ from ml_assets.errors import FeatureError, TrainingError, shorten
 from ml_assets.features.view import FeatureView
 from ml_assets.steps import configuration
 from ml_assets.steps.memo import digest, flat
-from ml_assets.steps.specs import TableSpec, ViewSpec
+from ml_assets.steps.specs import Input, TableSpec, ViewSpec
 
 _FOLDER = "views"
 _JOINED = ("keep", "defaults")  # not what decides rows: a model's bundle holds its own
@@ -60,7 +60,7 @@ class ViewVersion:
         """What decides its rows; found anew, so that a release of ml_assets may count more of a definition."""
         return meaning_of(self.spec())
 
-    def spec(self, declared: Sequence[TableSpec] = ()) -> ViewSpec:
+    def spec(self, declared: Sequence[Input] = ()) -> ViewSpec:
         """The view as it was, to be computed beside the declared one, from tables that are declared now if they are."""
         found = msgspec.convert(self.definition, _Definition)
         known = {table.name: table for table in declared}
