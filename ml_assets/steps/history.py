@@ -72,7 +72,7 @@ def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: Sequence
     with connect() as con:
         lake.register(con, "spine", spec.spine.table, partitions=span)
         joins, conditions = _askable(con, lake, schema)
-        return con.execute(
+        return con.sql(
             f"""
             SELECT {names} FROM (
                 SELECT s.*, row_number() OVER (
@@ -84,7 +84,7 @@ def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: Sequence
             )
             QUALIFY row_number() OVER (ORDER BY _rank, "at", {keys}) <= $wanted
             ORDER BY "at", {keys}""",
-            {"since": since, "until": until, "width": width, "wanted": wanted},
+            params={"since": since, "until": until, "width": width, "wanted": wanted},
         ).to_arrow_table()
 
 
