@@ -17,6 +17,7 @@ import typer
 from ml_assets.adapters.settings import Settings
 from ml_assets.cli.contract import contract
 from ml_assets.cli.explain import explain
+from ml_assets.cli.features import features
 from ml_assets.cli.leaks import leaks
 from ml_assets.cli.quarantine import quarantine
 from ml_assets.cli.table import table
@@ -47,6 +48,7 @@ endpoint = typer.Typer(no_args_is_help=True, help="Look at the endpoints of this
 app.add_typer(feed, name="feed")
 app.add_typer(endpoint, name="endpoint")
 app.add_typer(table, name="table")
+app.add_typer(features, name="features")
 app.command()(explain)
 app.command()(leaks)
 app.add_typer(quarantine, name="quarantine")

@@ -52,7 +52,7 @@ def explain(
     known = {partition: one(found, run, partition)} if partition is not None else verdicts(found, run)
     said = {
         "asset": found.name,
-        "declared": _place(component),
+        "declared": place(component),
         "partitions": {key: _facts(verdict) for key, verdict in known.items()},
         "upstream": upstream_due(found, run, every),
         "downstream": downstream(found, every),
@@ -89,7 +89,8 @@ def _named(name: str, known: "Mapping[str, tuple[Asset, Declared]]") -> "tuple[A
     return known[name]
 
 
-def _place(declared: "Declared") -> str:
+def place(declared: "Declared") -> str:
+    """Where a component is declared: file:line."""
     position = declared.error("", "name")
     return f"{position.file}:{position.line}" if position.file else "unknown"
 

@@ -65,7 +65,7 @@ def table_spec(name: str) -> "TableSpec":
     prefix, _, plain = name.rpartition("/")
     if plain in known and prefix in ("", "tables", use_cases()[plain]):
         return known[plain]
-    raise MlAssetsError(_unknown(name, known, "declared table called"))
+    raise MlAssetsError(unknown(name, known, "declared table called"))
 
 
 def stored_table(lake: Lake, name: str) -> str:
@@ -85,7 +85,7 @@ def stored_table(lake: Lake, name: str) -> str:
         first = specs()[plain].first_day
         command = launch(plain, [first.isoformat()] if first else [])
         raise TableNotFoundError(f"{candidates[-1]} holds nothing yet. Materialize it: {command}")
-    raise TableNotFoundError(_unknown(name, found, "table in the lake called"))
+    raise TableNotFoundError(unknown(name, found, "table in the lake called"))
 
 
 def keys_of(name: str) -> tuple[str, ...]:
@@ -128,7 +128,8 @@ def _defs_module(folder: Path) -> tuple[Path, str]:
     return folder, declared.get("defs_module", f"{declared['root_module']}.defs")
 
 
-def _unknown(name: str, known: Iterable[str], what: str) -> str:
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """Say that there is no such name, with those that are near, or with all."""
     listed = sorted(known, key=lambda each: (not each.startswith("tables/"), each))
     last = name.rpartition("/")[2]
     ends = {each: each.rpartition("/")[2] for each in listed}

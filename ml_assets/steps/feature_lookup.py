@@ -1,0 +1,144 @@
+"""What a model would have seen: the rows of views that count at a moment, offline and online, with their age."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.online.base import OnlineStore, microseconds
+from ml_assets.engine import connect, quote
+from ml_assets.errors import FeatureError, TableNotFoundError
+from ml_assets.features.join import join_as_of
+from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.steps import view_versions
+from ml_assets.steps.specs import ViewSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ROW_AT = "_row_at"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a view gives for one entity at a moment. `row_at` is the time of the row that counts, None without one."""
+
+    view: str
+    values: Mapping[str, float | str | None]
+    row_at: datetime | None
+    entity: Mapping[str, Any] = field(default_factory=dict)
+
+    def gives(self, other: "Seen", feature: str) -> bool:
+        """Whether both give the same value, from rows of the same time."""
+        return self.row_at == other.row_at and self.values[feature] == other.values[feature]
+
+
+def offline(spec: ViewSpec, lake: Lake, entity: Mapping[str, str | None], at: datetime) -> Seen:
+    """What the lake gives for one entity; its values are text, and are cast to the types of the stored columns.
+
+    Raises:
+        FeatureError: an entity column has no value, or one that is not of its type.
+        TableNotFoundError: the view has no rows yet.
+    """
+    require_entity([spec], entity)
+    with connect() as con:
+        _open(spec, lake, con, at)
+        kinds = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {quote(spec.name)}").fetchall()}
+        asked = ", ".join(f"TRY_CAST(? AS {kinds[name]}) AS {quote(name)}" for name in spec.view.entity)
+        wanted = {name: entity[name] for name in spec.view.entity}
+        con.execute(
+            f'CREATE TEMP TABLE asked AS SELECT {asked}, CAST(? AS TIMESTAMPTZ) AS "at"', [*wanted.values(), at]
+        )
+        (row,) = _joined(con, spec)
+    wrong = [name for name, value in wanted.items() if value is not None and row[name] is None]
+    if wrong:
+        raise FeatureError(f"'{wanted[wrong[0]]}' is no {kinds[wrong[0]]}, the type of '{wrong[0]}'.")
+    return Seen(
+        spec.view.name, {name: row[name] for name in spec.view.features()}, row[_ROW_AT], {n: row[n] for n in wanted}
+    )
+
+
+def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
+    """The row of every entity that counts at a moment, with its time and age; entities without one are left out."""
+    import pyarrow as pa
+
+    columns = ", ".join(map(quote, spec.view.entity))
+    with connect() as con:
+        _open(spec, lake, con, at)
+        entities = f"SELECT DISTINCT {columns} FROM {quote(spec.name)} ORDER BY ALL"
+        con.execute(f'CREATE TEMP TABLE asked AS SELECT *, CAST(? AS TIMESTAMPTZ) AS "at" FROM ({entities})', [at])
+        rows = [row for row in _joined(con, spec) if row[_ROW_AT] is not None]
+    found = [
+        {
+            **{name: row[name] for name in spec.view.entity},
+            FEATURE_TIMESTAMP: row[_ROW_AT],
+            "age": at - row[_ROW_AT],
+            **{name: row[name] for name in spec.view.features()},
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(found)
+
+
+def online(spec: ViewSpec, store: OnlineStore, lake: Lake, entity: Mapping[str, Any], at: datetime) -> Seen:
+    """What the online store gives at the same moment, as serving reads it; nothing where it has no such view."""
+    view, nothing = spec.view, {name: spec.view.defaults.get(name) for name in spec.view.features()}
+    stored = f"{view.name}@{view_versions.current(spec, lake)}"
+    try:
+        columns, features = store.schema(stored)
+    except TableNotFoundError:
+        return Seen(view.name, nothing, None)
+    key = tuple(entity[name] for name in columns)
+    found = store.lookup(stored, key, microseconds(at - view.delay)) if None not in key else None
+    if found is None:
+        return Seen(view.name, nothing, None)
+    row_at = _EPOCH + timedelta(microseconds=found[0])
+    if view.max_age is not None and at - row_at > view.max_age:
+        return Seen(view.name, nothing, None)
+    values = dict(zip(features, found[1], strict=False))
+    return Seen(view.name, {name: values.get(name) for name in view.features()}, row_at)
+
+
+def frame(views: Sequence[ViewSpec], lake: Lake, rows: "pa.Table") -> "pa.Table":
+    """Rows with the entity columns and `at`, joined with `<view>__<feature>` of every view as of `at`."""
+    with connect() as con:
+        con.register("asked", rows)
+        for spec in views:
+            require_rows(spec, lake)
+            lake.register(con, spec.name, spec.name)
+        return join_as_of(con, "asked", [spec.view for spec in views])
+
+
+def require_entity(specs: Sequence[ViewSpec], entity: Mapping[str, Any]) -> None:
+    """Raise FeatureError where an entity column of some views has no value; null is one."""
+    columns = {column: spec.view.name for spec in reversed(specs) for column in spec.view.entity}
+    if missing := sorted(column for column in columns if column not in entity):
+        said = " and ".join(f"'{columns[column]}' is about {column}" for column in missing)
+        example = " ".join(f"{column}=..." for column in missing)
+        raise FeatureError(f"{said}. Say which: --entity {example}")
+
+
+def require_rows(spec: ViewSpec, lake: Lake) -> None:
+    """Raise TableNotFoundError, with the command that helps, where a view was never materialized."""
+    if not lake.exists(spec.name):
+        raise TableNotFoundError(f"{spec.name} holds nothing yet. Materialize it: dg launch --assets '{spec.name}'")
+
+
+def _open(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", at: datetime) -> None:
+    """Make the rows known that can count at a moment, each with its time as one more feature."""
+    require_rows(spec, lake)
+    days = None
+    if spec.daily and spec.view.max_age is not None:
+        first, last = (at - spec.view.max_age).date().isoformat(), at.date().isoformat()
+        days = [day for day in lake.partitions(spec.name) if first <= day <= last]
+    lake.register(con, "stored", spec.name, partitions=days)
+    con.execute(f"CREATE VIEW {quote(spec.name)} AS SELECT *, {FEATURE_TIMESTAMP} AS {_ROW_AT} FROM stored")
+
+
+def _joined(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> list[dict[str, Any]]:
+    prefix = f"{spec.view.name}__"
+    rows = join_as_of(con, "asked", [spec.view]).to_pylist()
+    return [{name.removeprefix(prefix): value for name, value in row.items()} for row in rows]
