@@ -8,7 +8,7 @@ import duckdb
 
 from ml_assets.engine import quote
 from ml_assets.errors import DeclarationError, shorten
-from ml_assets.features.statements import complaint, require_one_select, scratch
+from ml_assets.features.statements import complaint, require_one_select, scratch, unstable
 from ml_assets.features.view import FEATURE_TIMESTAMP, FUNCTIONS, TEXT_FUNCTIONS, FeatureView, window_name
 
 TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
@@ -85,6 +85,7 @@ def _describe(con: duckdb.DuckDBPyConnection, view: FeatureView, sql: str, where
 
 def _selected(con: duckdb.DuckDBPyConnection, view: FeatureView) -> list[tuple[str, str]]:
     statement = _named(view)
+    _require_stable(view, statement, "its SQL")
     found = _describe(con, view, statement, "its SQL")
     types = dict(found)
     if len(types) < len(found):
@@ -100,6 +101,13 @@ def _selected(con: duckdb.DuckDBPyConnection, view: FeatureView) -> list[tuple[s
     if not set(types) - around - set(view.entity):
         raise _wrong(view, "selects no feature beside its entity and times.")
     return [(name, kind) for name, kind in found if name not in around]
+
+
+def _require_stable(view: FeatureView, statement: str, where: str) -> None:
+    if found := unstable(statement):
+        what, line = found
+        problem = f"uses {what} in {where}{f' (line {line})' if view.sql else ''}, which gives another result each time"
+        raise _wrong(view, f"{problem}. Make it from columns: a moment is `known_at`.", line if view.sql else None)
 
 
 def _named(view: FeatureView) -> str:
@@ -132,7 +140,9 @@ def _of_table(con: duckdb.DuckDBPyConnection, view: FeatureView) -> list[tuple[s
 def _looked_up(con: duckdb.DuckDBPyConnection, view: FeatureView, name: str, sql: str) -> tuple[str, str]:
     # `known_at` beside it makes the binder refuse expressions that aggregate.
     statement = f"SELECT known_at, ({sql}) AS value FROM {quote(view.tables[0])}"
-    return name, _describe(con, view, statement, f"lookup '{name}'")[1][1]
+    kind = _describe(con, view, statement, f"lookup '{name}'")[1][1]
+    _require_stable(view, statement, f"lookup '{name}'")
+    return name, kind
 
 
 def _check_aggregation(con: duckdb.DuckDBPyConnection, view: FeatureView, name: str) -> Iterator[tuple[str, str]]:
@@ -142,6 +152,7 @@ def _check_aggregation(con: duckdb.DuckDBPyConnection, view: FeatureView, name: 
     # `known_at` beside it makes the binder refuse expressions that aggregate by themselves.
     sql = f"SELECT known_at, {part.condition} AS value FROM {source}"
     kind = _describe(con, view, sql, where)[1][1]
+    _require_stable(view, sql, where)
     able = {"DOUBLE": FUNCTIONS, "VARCHAR": TEXT_FUNCTIONS}.get(stored_type(kind) or "", ("count",))
     if not set(part.functions) <= set(able):
         takes = f"only {', '.join(f'`{function}`' for function in able)} can take it"

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.engine import scratch as scratch
@@ -11,6 +12,7 @@ from ml_assets.errors import DeclarationError
 if TYPE_CHECKING:
     import duckdb
 
+_CLOCKS = ("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp")
 _PLACE = re.compile(r"\n+LINE (\d+): ")
 
 
@@ -59,6 +61,34 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
         yield tree
     for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
         yield from _nodes(child)
+
+
+def unstable(sql: str) -> tuple[str, int] | None:
+    """What of a SELECT gives another result when it runs again, with its line: `random()`, `current_date`, a sample."""
+    statement, named = require_one_select(sql), _unstable_names()
+    for node in _nodes(_tree(sql)):
+        name, written = (
+            None,
+            (node if "query_location" in node else node.get("from_table") or {}).get("query_location", 0),
+        )
+        if node.get("class") == "FUNCTION" and node["function_name"].lower() in named:
+            name = f"{node['function_name']}()"
+        elif node.get("class") == "COLUMN_REF" and node["column_names"][0].lower() in _CLOCKS:
+            name = node["column_names"][0]
+        elif node.get("sample") and node["sample"]["seed"] < 0:
+            name = "a sample without REPEATABLE"
+        if name:
+            return name, statement.encode()[:written].count(b"\n") + 1
+    return None
+
+
+@cache
+def _unstable_names() -> frozenset[str]:
+    """Functions that DuckDB does not call consistent, and its macros of such."""
+    found = scratch().execute("""
+        SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_name <> 'error' AND (
+            stability <> 'CONSISTENT' OR regexp_matches(macro_definition, 'current_|\\b(random|now|today|uuid)\\('))""")
+    return frozenset(name for (name,) in found.fetchall())
 
 
 def selected_names(sql: str) -> tuple[str, ...]:

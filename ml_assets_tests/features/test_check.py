@@ -112,6 +112,64 @@ def test_an_aggregation_that_does_not_fit_its_table_says_why(part, words):
         output_columns(delays(("d", part)), TABLES)
 
 
+UNSTABLE = [
+    "random()", "NOW()", "current_date", "CURRENT_TIMESTAMP", "uuid()", "today()", "gen_random_uuid()",
+    "ago(INTERVAL 1 DAY)", "(SELECT max(delay) FROM (FROM x USING SAMPLE 5))",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", UNSTABLE)
+def test_what_gives_another_result_each_time_is_refused_with_its_line(expression):
+    sql = f'WITH x AS (FROM "tables/outcomes")\nSELECT carrier, known_at,\n  ({expression})::VARCHAR AS f FROM x'
+    error = problem(sql_view(sql))
+    assert error.line == 3
+    assert "which gives another result each time" in str(error)
+
+
+@pytest.mark.parametrize("part", [Aggregation("delay * random()", ("mean",), (DAY,)),
+                                  Aggregation("delay", ("mean",), (DAY,), where="happened_at < now()")])  # fmt: skip
+def test_aggregations_and_their_filters_are_the_same_each_time(part):
+    with pytest.raises(DeclarationError, match=r"uses (random|now)\(\) in aggregation 'd', which gives another"):
+        output_columns(delays(("d", part)), TABLES)
+
+
+@pytest.mark.parametrize("sql", ["hash(id)", "date_trunc('day', known_at)::VARCHAR", "list_max([delay])", "error('x')"])
+def test_what_is_the_same_each_time_passes(sql):
+    output_columns(sql_view(f'SELECT carrier, known_at, ({sql})::VARCHAR AS f FROM "tables/outcomes"'), TABLES)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "words"),
+    [
+        ({"d_mean_2d": 0.0}, r"has a default for 'd_mean_2d', which is no feature \(did you mean d_mean_1d"),
+        ({"d_mean_1d": "none"}, "has the default 'none' for 'd_mean_1d', which is a number"),
+        ({"who_last_1d": 1.0}, "has the default 1.0 for 'who_last_1d', which is text"),
+    ],
+)
+def test_a_default_is_of_a_feature_and_of_its_type(defaults, words):
+    parts = ("d", Aggregation("delay", ("mean",), (DAY,))), ("who", Aggregation("carrier", ("last",), (DAY,)))
+    output_columns(delays(*parts, defaults={"d_mean_1d": 0, "who_last_1d": "nobody"}), TABLES)
+    with pytest.raises(DeclarationError, match=words):
+        output_columns(delays(*parts, defaults=defaults), TABLES)
+
+
+@pytest.mark.parametrize(
+    ("lookup", "words"),
+    [
+        (Lookup({"d": "dely"}, "known_at"), "a fault in lookup 'd': .*\"dely\" not found"),
+        (Lookup({"d": "sum(delay)"}, "known_at"), "must appear in the GROUP BY"),
+        (Lookup({"d": "random()"}, "known_at"), r"uses random\(\) in lookup 'd'"),
+        (Lookup({"d": "delay"}, "since"), "the time column 'since', which 'tables/outcomes' lacks"),
+        (Lookup({"d": "delay"}, "known_at", "delay"), "the time column 'delay' of type DOUBLE"),
+        (Lookup({"d": "known_at"}, "known_at"), "the feature 'd' of type TIMESTAMP"),
+    ],
+)
+def test_a_lookup_that_does_not_fit_its_table_says_why(lookup, words):
+    view = FeatureView("v", ("carrier",), timedelta(0), ("tables/outcomes",), lookup=lookup)
+    with pytest.raises(DeclarationError, match=words):
+        output_columns(view, TABLES)
+
+
 def test_checking_imports_no_heavy_library():
     code = """
 import sys
