@@ -138,6 +138,7 @@ NO_TWINS = Check(
 FINITE = Check("scores_are_finite_probabilities", "Every score is a probability.", blocking=True)
 LEARNT = Check("training_beat_a_constant", "The validation log loss is below that of the constant rate.", blocking=True)
 USEFUL = Check("every_feature_is_of_use", "The model loses something on validation rows without each of its inputs.")
+TRAINED = (FINITE, LEARNT, USEFUL)
 IN_FORCE = Check(
     "champion_is_the_released_version", "The registry's champion is the released version, bit for bit.", blocking=True
 )
