@@ -67,10 +67,7 @@ def unstable(sql: str) -> tuple[str, int] | None:
     """What of a SELECT gives another result when it runs again, with its line: `random()`, `current_date`, a sample."""
     statement, named = require_one_select(sql), _unstable_names()
     for node in _nodes(_tree(sql)):
-        name, written = (
-            None,
-            (node if "query_location" in node else node.get("from_table") or {}).get("query_location", 0),
-        )
+        name, place = None, node if "query_location" in node else node.get("from_table") or {}
         if node.get("class") == "FUNCTION" and node["function_name"].lower() in named:
             name = f"{node['function_name']}()"
         elif node.get("class") == "COLUMN_REF" and node["column_names"][0].lower() in _CLOCKS:
@@ -78,7 +75,7 @@ def unstable(sql: str) -> tuple[str, int] | None:
         elif node.get("sample") and node["sample"]["seed"] < 0:
             name = "a sample without REPEATABLE"
         if name:
-            return name, statement.encode()[:written].count(b"\n") + 1
+            return name, statement.encode()[: place.get("query_location", 0)].count(b"\n") + 1
     return None
 
 

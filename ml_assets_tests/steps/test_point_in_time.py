@@ -34,9 +34,9 @@ def newest(column: str, table: str, entity: str, event: str, hours: int) -> str:
 INDEPENDENT = {
     "carrier_delays__arrival_delay_minutes_mean_6h": window("avg(arrival_delay_minutes)", "carrier", 6),
     "carrier_delays__arrival_delay_minutes_count_7d": window("nullif(count(arrival_delay_minutes), 0)", "carrier", 168),
-    "carrier_delays__late_mean_1d": window("avg(CAST(arrival_delay_minutes > 15 AS DOUBLE))", "carrier", 24),
+    "carrier_delays__late_rate_1d": window("avg(CAST(arrival_delay_minutes > 15 AS DOUBLE))", "carrier", 24),
     "origin_delays__departure_delay_minutes_p90_3h": window("quantile_cont(departure_delay_minutes, .9)", "origin", 3),
-    "origin_delays__cancelled_mean_6h": window("avg(CAST(cancelled AS DOUBLE))", "origin", 6),
+    "origin_delays__cancelled_rate_6h": window("avg(CAST(cancelled AS DOUBLE))", "origin", 6),
     "weather_at_origin__temperature_f": newest("temperature_f", "weather", "origin", "r.observed_at", 6),
     "weather_at_origin__visibility_miles": newest("visibility_miles", "weather", "origin", "r.observed_at", 6),
     "inbound_aircraft__last_departure_delay_minutes": newest(

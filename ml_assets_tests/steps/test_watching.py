@@ -182,7 +182,7 @@ def test_drift_is_what_monitoring_says_of_the_same_rows(grown, reference):
     assert len(stored) == len(reference.columns)
 
 
-@pytest.mark.parametrize("name", ["distance_miles", "carrier_delays__late_mean_1d", "score"])
+@pytest.mark.parametrize("name", ["distance_miles", "carrier_delays__late_rate_1d", "score"])
 def test_psi_is_the_textbook_value_over_the_deciles_of_training(grown, reference, name):
     (before,) = [column for column in reference.columns if column.name == name]
     values = np.array(grown.rows(PREDICTIONS, [ASKED[1]])[name].to_pylist(), dtype=float)
