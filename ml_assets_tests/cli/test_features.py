@@ -1,0 +1,177 @@
+"""Which features there are, what is known of them, and what a model would have seen."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from ml_assets_tests.cli.airline import Airline
+from ml_assets_tests.project import DOCUMENTS, Project
+
+DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
+LATE = """\
+type: ml_assets.components.Model
+attributes:
+  name: late
+  spine: {table: flights, time: "arrived_at - INTERVAL 2 HOUR"}
+  label: {table: flights, expression: "delay > 15"}
+  features: [carrier_delays, last_flight, carrier_attributes]
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Three days of flights with the features of all three views but the last day of one; a model that uses them."""
+    folder = tmp_path_factory.mktemp("features")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
+        patch.syspath_prepend(folder / "code")
+        project = Project(folder / "code", {**DOCUMENTS, "late": LATE})
+        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+        project.land_days(*DAYS)
+        project.land_carriers()
+        assert project.run("raw/flights", "tables/flights", first=DAYS[0], last=DAYS[-1]).success
+        assert project.run("raw/carriers", "tables/carriers").success
+        assert project.run("features/carrier_delays", first=DAYS[0], last=DAYS[-1]).success
+        assert project.run("features/last_flight", first=DAYS[0], last=DAYS[1]).success
+        assert project.run("features/carrier_attributes").success
+        yield Airline(folder / "code", folder / "home", project.table("flights"))
+
+
+def test_views_are_listed_with_what_one_chooses_by(shop):
+    listed = {line["view"]: line for line in json.loads(shop.said("features", "list", "--format", "json"))}
+    assert set(listed) == {"carrier_delays", "last_flight", "carrier_attributes"}
+    found = listed["carrier_delays"]
+    assert {name: found[name] for name in ("entity", "features", "times", "version", "used by")} == {
+        "entity": "carrier",
+        "features": 4,
+        "times": "every 1h, counts for 2d",
+        "version": 1,
+        "used by": "late (not released)",
+    }
+    assert found["newest"].startswith("2013-01-03 ")
+    assert re.fullmatch(r"\d+d", found["lag"])
+    assert listed["last_flight"]["newest"].startswith("2013-01-02 ")
+    assert "carrier_attributes  carrier" in shop.said("features", "list")
+
+
+def test_a_view_is_shown_with_origin_statistics_and_users(shop):
+    shown = shop.said("features", "show", "carrier_delays")
+    assert re.search(r"features/carrier_delays  \(.*defs\.yaml:\d+\)", shown)
+    assert "delay = mean, count of delay over 6h, 1d" in shown
+    line = next(line for line in shown.splitlines() if line.startswith("delay_count_6h"))
+    assert line.split()[1:3] == ["DOUBLE", "0.0%"]
+    assert line.endswith("tables/flights.delay")
+    facts = json.loads(shop.said("features", "show", "features/carrier_delays", "--format", "json"))
+    (row,) = [row for row in facts["features"] if row["name"] == "delay_count_6h"]
+    kept = shop.lake.dataset("feature_profiles/carrier_delays").to_table().to_pylist()
+    assert row["profile"] in json.loads(json.dumps(kept, default=str))
+    assert facts["partitions"] == [DAYS[0], DAYS[-1]]
+    assert facts["consumers"] == {"late": None}
+    assert (
+        "SELECT carrier, known_at"
+        in json.loads(shop.said("features", "show", "last_flight", "--format", "json"))["definition"]
+    )
+
+
+def test_statistics_are_made_where_none_are_kept(shop, tmp_path):
+    import shutil
+
+    own = shop.copied(tmp_path)
+    kept = json.loads(own.said("features", "show", "carrier_delays", "--format", "json"))["features"]
+    shutil.rmtree(own.home / "lake" / "feature_profiles")
+    made = json.loads(own.said("features", "show", "carrier_delays", "--format", "json"))["features"]
+    assert [each["profile"] | {"partition_key": ""} for each in made] == [
+        each["profile"] | {"partition_key": ""} for each in kept
+    ]
+
+
+def test_a_preview_gives_the_rows_of_a_day_or_what_counts_at_a_moment(shop):
+    rows = [
+        json.loads(line)
+        for line in shop.said("features", "preview", "carrier_delays", "--format", "jsonl").splitlines()
+    ]
+    assert rows[0]["feature_timestamp"].startswith("2013-01-03 23:00:00")
+    assert {row["feature_timestamp"][:10] for row in rows} == {"2013-01-03"}
+    day = shop.said("features", "preview", "carrier_delays", "--partition", DAYS[0], "--format", "csv")
+    assert {row["feature_timestamp"][:10] for row in csv.DictReader(io.StringIO(day))} == {DAYS[0]}
+    at = shop.said("features", "preview", "carrier_delays", "--at", "2013-01-02T12:30", "--format", "jsonl")
+    counted = [json.loads(line) for line in at.splitlines()]
+    assert [(row["carrier"], row["feature_timestamp"][:16], row["age"]) for row in counted] == [
+        ("B6", "2013-01-02 12:00", "00:30:00"),
+        ("UA", "2013-01-02 12:00", "00:30:00"),
+    ]
+
+
+def seen(shop, *words):
+    return {
+        (line["view"], line["feature"]): line
+        for line in json.loads(shop.said("features", "get", *words, "--format", "json"))
+    }
+
+
+def test_what_a_model_would_have_seen_is_what_stood_on_the_grid_then(shop):
+    found = seen(shop, "late", "--entity", "carrier=UA", "--at", "2013-01-02T12:30")
+    (row,) = [
+        row
+        for row in shop.lake.dataset("features/carrier_delays").to_table().to_pylist()
+        if row["carrier"] == "UA" and row["feature_timestamp"].isoformat() == "2013-01-02T12:00:00+00:00"
+    ]
+    for feature in ("delay_mean_6h", "delay_count_6h", "delay_mean_1d", "delay_count_1d"):
+        assert found["carrier_delays", feature]["offline"] == row[feature]
+        assert found["carrier_delays", feature]["row at"].startswith("2013-01-02 12:00:00")
+        assert found["carrier_delays", feature]["age"] == "30m"
+    assert found["carrier_attributes", "fleet"]["offline"] == 100.0
+    later = seen(shop, "last_flight", "--entity", "carrier=UA", "--at", "2013-01-09T12:00")
+    assert later["last_flight", "last_delay"] == {
+        "view": "last_flight", "feature": "last_delay", "offline": None, "row at": None, "age": None,
+    }  # fmt: skip
+
+
+def test_online_stands_beside_offline_and_a_difference_is_named(shop, tmp_path):
+    own = shop.copied(tmp_path)
+    words = ("carrier_delays", "carrier_attributes", "--entity", "carrier=UA", "--at", "2013-01-03T12:30", "--online")
+    found = seen(own, *words)
+    assert {line["same"] for line in found.values()} == {"yes"}
+    assert all(line["online"] == line["offline"] is not None for line in found.values())
+    (own.home / "online" / "features.db").unlink()
+    lost = seen(own, *words)
+    assert {line["same"] for line in lost.values()} == {"NO"}
+    assert {line["online"] for line in lost.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("show", "carrier_delay"), "There is no feature view called 'carrier_delay'. Did you mean carrier_delays?"),
+        (("get", "lat", "--entity", "carrier=UA"), "model or feature view called 'lat'. Did you mean late?"),
+        (("get", "late"), "'carrier_delays' is about carrier. Say which: --entity carrier=..."),
+        (("get", "late", "--entity", "UA"), "'UA' names no value. Write an entity as carrier=UA"),
+        (("get", "late", "--entity", "carrier=UA", "--at", "noon"), "'noon' is no moment. Write it as 2013-"),
+        (("preview", "last_flight", "--partition", DAYS[2]), "no partition 2013-01-03; it has 2013-01-01 .. "),
+        (("preview", "last_flight", "--partition", DAYS[0], "--at", "2013-01-01"), "Give --at or --partition, not"),
+    ],
+)  # fmt: skip
+def test_what_a_person_gets_wrong_is_said_in_a_sentence(shop, words, sentence):
+    assert sentence in shop.refused("features", *words)
+
+
+def test_a_view_without_rows_says_how_to_get_some(shop, tmp_path):
+    empty = Airline(shop.code, tmp_path, shop.spec)
+    assert "dg launch --assets 'features/carrier_delays'" in empty.refused("features", "preview", "carrier_delays")
+    assert "not yet" in empty.said("features", "list")
+    assert "features/carrier_delays" in empty.said("features", "show", "carrier_delays")
+
+
+def test_the_catalogue_is_one_page_with_every_view_and_feature(shop, tmp_path):
+    shop.said("features", "catalogue", "--output", str(tmp_path / "out" / "features.html"))
+    page = (tmp_path / "out" / "features.html").read_text()
+    assert "3 feature views with 6 features" in page
+    for name in ("carrier_delays", "last_flight", "carrier_attributes", "delay_mean_6h", "last_delay", "fleet"):
+        assert name in page
+    assert page.count("<svg") == 6
+    assert "tables/flights.delay" in page
+    assert "SELECT carrier, known_at, arrived_at AS event_timestamp" in page
+    assert not re.search(r"(src|href)=\"(?!#)", page)  # nothing from elsewhere
