@@ -91,6 +91,8 @@ WRONG_ENDPOINT = {
     "unknown model": (("model: late", "model: lte"), "model: lte", ["no 'lte' among the models: late"]),
     "warning above failure": (("warn: 0.1", "warn: 0.4"), "warn:", ["warn (0.4) must not be above fail (0.3)"]),
     "unknown rollout": (("  drift:", "  rollout: {strategy: shadow}\n  drift:"), "rollout", ["all_at_once"]),
+    "too tolerant": (("  drift:", "  consistency: {tolerate: 2}\n  drift:"), "tolerate", ["less than or equal to 1"]),
+    "no moment": (("  drift:", "  parity: {moments: 0}\n  drift:"), "moments", ["greater than or equal to 1"]),
     "bad name": (("name: late", "name: late-1"), "name: late-1", ["snake_case"]),
 }
 
@@ -119,7 +121,7 @@ def graph(project):
     return project.load().resolve_asset_graph()
 
 
-def test_a_model_and_its_endpoint_make_ten_assets_that_follow_each_other(graph):
+def test_a_model_and_its_endpoint_make_eleven_assets_that_follow_each_other(graph):
     for layer, upstream in zip(LAYERS[1:], LAYERS, strict=False):
         assert dg.AssetKey([upstream, "late"]) in graph.get(dg.AssetKey([layer, "late"])).parent_keys
     assert {k.to_user_string() for k in graph.get_all_asset_keys() if k.path[-1] == "late"} == {

@@ -249,11 +249,9 @@ def test_a_release_that_nothing_serves_is_requested_until_it_is_served(here):
     assert asked(here.step()) == {}
 
 
-@pytest.mark.parametrize(
-    ("layer", "level"), [("outcomes", "of_outcomes"), ("drift", "of_drift"), ("performance", "of_performance")]
-)
-def test_reports_whose_record_was_lost_are_found(here, layer, level):
-    missing = catalogue.step(f"pending.{level}", here.endpoint)
+@pytest.mark.parametrize("layer", ["outcomes", "consistency", "drift", "performance"])
+def test_reports_whose_record_was_lost_are_found(here, layer):
+    missing = catalogue.step(f"pending.of_{layer}", here.endpoint)
     assert missing(here.step()) == {}
     shutil.rmtree(here.home / "lake" / "objects" / "memo" / layer)
     assert set(missing(here.step())) == set(here.step().lake.partitions(f"{layer}/{here.endpoint.name}"))

@@ -113,7 +113,7 @@ def test_nothing_landed_nothing_stands(project):
 def every(world) -> dict[str, Asset]:
     spec = world.spec
     of_model = ("labels", "training_sets", "models", "evaluations", "releases")
-    of_endpoint = ("endpoints", "predictions", "outcomes", "drift", "performance")
+    of_endpoint = ("endpoints", "predictions", "outcomes", "consistency", "drift", "performance")
     found = [Asset(layer, table) for table in world.tables.values() for layer in ("raw", "tables")]
     found += [Asset("features", view) for view in spec.views] + [Asset(layer, spec) for layer in of_model]
     found += [Asset(layer, world.endpoint) for layer in of_endpoint]
