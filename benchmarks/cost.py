@@ -15,16 +15,26 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Cost:
-    """What something costs against a peer, in CPU seconds; `bar` is the ratio that it is held to."""
+    """What something costs against a peer, in CPU seconds; `bar` is the ratio that it is held to.
+
+    With `at_least` more is better: the ratio must not be below the bar.
+    """
 
     what: str
     ours: float
     peer: str
     theirs: float
     bar: float | None = None
+    at_least: bool = False
+
+    @property
+    def missed(self) -> bool:
+        """Whether the ratio is on the wrong side of its bar."""
+        return self.bar is not None and (self.ratio < self.bar if self.at_least else self.ratio > self.bar)
 
     @property
     def ratio(self) -> float:
+        """Ours in theirs."""
         return self.ours / self.theirs
 
 

@@ -57,10 +57,10 @@ def costs(folder: Path) -> list[Cost]:
     home, specs = folder / "year", shipped()
     land(str(home / "landing"), since=date(2013, 1, 1), until=date(2013, 12, 31))
     began = time.perf_counter()
-    first = cpu(lambda: _year(home, specs), 1)
+    first = cpu(lambda: ingest_year(home, specs), 1)
     wall = time.perf_counter() - began
     before = _versions(home)
-    again = cpu(lambda: _year(home, specs), 1)
+    again = cpu(lambda: ingest_year(home, specs), 1)
     if _versions(home) != before:
         raise RuntimeError("The same deliveries made a commit.")
     floor = cpu(lambda: _plain_year(home, specs, folder / "plain"), 1)
@@ -82,7 +82,8 @@ def latency(folder: Path) -> Cost:
     return Cost("a commit at partition 365", median(spent[355:]), "at partition 10", median(spent[5:15]), 2.0)
 
 
-def _year(home: Path, specs: Mapping[str, TableSpec]) -> None:
+def ingest_year(home: Path, specs: Mapping[str, TableSpec]) -> None:
+    """Take the landed year in, all of its days at once."""
     every = days("2013-01-01", 365)
     for spec in specs.values():
         _ingest(str(home), spec, every if spec.daily else ("",), "2014-01-01T00:00:00+00:00")

@@ -8,13 +8,13 @@ quarantine, without the valid rows; they live in a virtual environment that is m
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import orders
 from benchmarks.cost import Cost, measured, report
+from benchmarks.peers import environment
 
 ROWS = int(os.environ.get("ML_ASSETS_BENCH_ROWS", "10000000"))
 _GIB = 1.5
@@ -43,27 +43,12 @@ def costs(folder: Path) -> list[Cost]:
         Cost(f"{said}, 10 % bad", worse, "the same with 0.01 % bad", spent, 1.5),
     ]
     finding, _ = measured([*own, "find", str(few)])
-    python = _environment()
+    python = environment("bench", _NEEDED, ", ".join(_PEERS))
     script = str(Path(__file__).with_name("validation_peers.py"))
     for peer, name in _PEERS.items() if python else ():
         theirs, _ = measured([python, "-W", "ignore", script, name, str(few)], 1)
         found.append(Cost(f"find the bad ones of {ROWS:,} rows x 10", finding, peer, theirs, 1.0))
     return found
-
-
-def _environment() -> str:
-    """The Python of the peers, made on first use; "" and a loud word where it cannot be made."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ml_assets" / "bench"
-    python = place / "bin" / "python"
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    try:
-        if not python.exists():
-            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(place)], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), *_NEEDED], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        sys.stderr.write(f"NOT MEASURED: {', '.join(_PEERS)}: {error}. They need uv and a package index.\n")
-        return ""
-    return str(python)
 
 
 def find(source: str) -> Callable[[], object]:

@@ -37,27 +37,27 @@ def join_as_of(
     DuckDB's part stays within its memory limit; beside it there are the result and, in turn, each view's share of it.
     Raises FeatureError for a missing table or column, and where feature rows of one entity share their times.
     """
-    numbered = f"SELECT row_number() OVER () - 1 AS {_ROW}, * FROM {quote(spine)}"
     try:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {_SPINE} AS {numbered}")
         return _joined(con, spine, views, sources)
     except duckdb.Error as error:
         raise FeatureError(f"The spine '{spine}' cannot be joined: {complaint(error)[0]}") from error
     finally:
-        con.execute(f"DROP TABLE IF EXISTS {_SPINE}")
+        con.unregister(_SPINE)
 
 
 def _joined(
     con: duckdb.DuckDBPyConnection, spine: str, views: Sequence[FeatureView], sources: Mapping[str, str]
 ) -> "pa.Table":
-    available = _types(con, _SPINE)
-    joined = con.sql(f"SELECT * EXCLUDE ({_ROW}) FROM {_SPINE} ORDER BY {_ROW}").to_arrow_table()
+    available = _types(con, spine)
+    joined = con.sql(f"FROM {quote(spine)}").to_arrow_table()
+    numbered = joined.append_column(_ROW, [np.arange(len(joined))])
     # One join at a time: memory grows manifold with many ASOF joins in one query (duckdb#17001).
     for view in views:
         source = sources.get(view.name, f"features/{view.name}")
         found = _types(con, source)
         _require_entity(view, spine, available, source, found)
         _require_one_each(con, view, source, found)
+        con.register(_SPINE, numbered.select([*view.entity, "at", _ROW]))
         joined = _beside(joined, con.sql(_match(view, source, found)).to_arrow_table())
     return joined
 
