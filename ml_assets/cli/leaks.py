@@ -1,7 +1,7 @@
 """`ml-assets leaks`: proves on what is in the lake that features and training sets hold nothing of the future."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 from ml_assets.adapters.settings import Settings
 from ml_assets.cli import project
 from ml_assets.cli.output import note, show
-from ml_assets.errors import MlAssetsError, shorten
+from ml_assets.errors import FeatureError, MlAssetsError, shorten
 
 if TYPE_CHECKING:
     from ml_assets.components.declared import Declared
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ml_assets.components.model import Model
     from ml_assets.records import Finding
     from ml_assets.steps.run import Run
+    from ml_assets.steps.specs import ModelSpec
 
 GOOD, LEAK, WARNING, NOTHING = "holds", "LEAK", "warning", "nothing yet"
 _BY_TYPE = "columns_known_after_the_event_are_refused"
@@ -93,7 +94,7 @@ def _is_meant(declared: "Declared", name: str) -> bool:
 
 
 def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> Iterator[Proof]:
-    from ml_assets.steps import arrival_lag
+    from ml_assets.steps import arrival_lag, catalogue
     from ml_assets.steps import leaks as proofs
 
     known = project.project()
@@ -102,7 +103,7 @@ def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> It
         if not run.lake.exists(spec.name):
             yield _missing(spec.name, spec.tables[0].first_day if spec.daily else None)
             continue
-        yield Proof.of(spec.name, proofs.hindsight(spec, run))
+        yield _tried(spec.name, catalogue.HINDSIGHT.name, lambda spec=spec: proofs.hindsight(spec, run))
         yield Proof.of(spec.name, arrival_lag.arrives(spec, run))
     for model in models:
         spec = model.spec(known)
@@ -110,7 +111,26 @@ def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> It
         if not run.lake.exists(spec.training_set):
             yield _missing(spec.training_set, None)
             continue
-        yield from (Proof.of(spec.training_set, finding) for finding in proofs.prove(spec, run))
+        yield from _of_training_set(spec, run)
+
+
+def _of_training_set(spec: "ModelSpec", run: "Run") -> Iterator[Proof]:
+    from ml_assets.steps import leaks as proofs
+
+    try:
+        found = proofs.prove(spec, run)
+    except FeatureError as error:
+        yield Proof("", spec.training_set, WARNING, str(error), {})
+    else:
+        yield from (Proof.of(spec.training_set, finding) for finding in found)
+
+
+def _tried(asset: str, proof: str, prove: "Callable[[], Finding]") -> Proof:
+    """A proof that cannot be made, such as of rows by another definition, is no leak."""
+    try:
+        return Proof.of(asset, prove())
+    except FeatureError as error:
+        return Proof(proof, asset, WARNING, f"{error} Materialize {asset} again.", {})
 
 
 def _missing(asset: str, first_day: Any) -> Proof:

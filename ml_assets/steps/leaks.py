@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_assets.engine import connect, quote
-from ml_assets.errors import FeatureLeakError, shorten
+from ml_assets.errors import FeatureError, FeatureLeakError, shorten
 from ml_assets.evaluation import echo, twins
 from ml_assets.features.prove import time_travel
 from ml_assets.records import Finding
@@ -44,8 +44,15 @@ def findings(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
 
 
 def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
-    """The same without looking at what is kept: REPEATED, NO_ECHO and NO_TWINS, in seconds."""
+    """The same without looking at what is kept: REPEATED, NO_ECHO and NO_TWINS, in seconds.
+
+    Raises FeatureError where the rows were made by a declaration with other features.
+    """
     rows = run.lake.dataset(spec.training_set).to_table()
+    wanted = [name for view in spec.views for name in view.view.qualified_features()]
+    if absent := [name for name in wanted if name not in rows.column_names]:
+        problem = f"{spec.training_set} has no {shorten(absent)}: it was made by another declaration."
+        raise FeatureError(f"{problem} Materialize it again: dg launch --assets '{spec.training_set}'")
     sampled = _sampled(spec, rows)
     labels = sampled["label"].to_numpy().astype(np.float64)
     learnt = sampled["split"].to_numpy(zero_copy_only=False) == "train"
