@@ -194,7 +194,8 @@ def build(home: Path) -> None:
     world.take_in(*DAYS, AHEAD)
     world.compute(*DAYS)
     world.learn(*DAYS, AHEAD)
-    world.serve()
+    served = world.serve()
+    assert served.produced, [found.sentence for found in served.findings]
     world.watch()
     world.server().stop()
 

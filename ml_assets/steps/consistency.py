@@ -122,7 +122,7 @@ class _Rows:
 def _compared(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[Answered]:
     rows = run.lake.dataset(spec.predictions, partitions=list(days)).to_table().sort_by("at")
     for version in sorted(rows["version"].unique().to_pylist(), key=int):
-        own, packed = among(rows, "version", [version]), _comparable(evaluation.fetch(spec.model, run, version))
+        own, packed = among(rows, "version", [version]), comparable(evaluation.fetch(spec.model, run, version))
         asked = _requests(packed.schema, own)
         columns = offline.inputs_of(packed.schema, run.lake, asked)
         whose = np.array(own["partition_key"].to_pylist())
@@ -144,7 +144,7 @@ def _of_day(
     return Compared(packed.schema, run.lake, asked, ages, skews)
 
 
-def _comparable(packed: Bundle) -> Bundle:
+def comparable(packed: Bundle) -> Bundle:
     """The bundle, without what comes from a request function that is not any more what the version was trained with."""
     schema = packed.schema
     if not schema.request_features or meaning.of_function(schema.request_features) == schema.request_features_code:

@@ -49,9 +49,9 @@ def _held(spec: ModelSpec, run: Run, schema: ServingSchema) -> tuple[datetime, d
     """From when to when the online store has all that a request needs; to the end of the last day with features."""
     tables = offline.tables_of(schema, run.lake)
     days = [(ref, found) for ref in schema.views if (found := run.lake.partitions(tables[ref.name]))]
-    newest = min((found[-1] for _, found in days), default=run.lake.partitions(spec.spine.table)[-1])
+    known = [found for _, found in days] or [run.lake.partitions(spec.spine.table)]
+    first, newest = max(found[0] for found in known), min(found[-1] for found in known)
     until = start_of(newest) + DAY
-    first = max((found[0] for _, found in days), default=run.lake.partitions(spec.spine.table)[0])
     oldest = [until - keep_default(None), start_of(first), *(_oldest(spec, run, ref, until) for ref, _ in days)]
     return min(max(oldest), until - DAY), until
 
