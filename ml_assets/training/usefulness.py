@@ -34,7 +34,7 @@ class Benefit:
 
 @dataclass(frozen=True)
 class Usefulness:
-    """The inputs by benefit, the least first; `droppable` can all be shuffled together at no sure loss, `together`."""
+    """The inputs by benefit, the least first; those `droppable` cost no more than `together` when all are shuffled."""
 
     n_rows: int
     repeats: int
@@ -51,11 +51,15 @@ class Usefulness:
 
 @dataclass(frozen=True)
 class Shuffling:
-    """How many rows are looked at, how often each input is shuffled, and how sure an interval is."""
+    """How many rows are looked at, how often each input is shuffled, and how sure an interval is.
 
-    rows: int = 2000
+    What could be dropped costs surely less than `tolerated`, a share of the model's log loss, and nothing for sure.
+    """
+
+    rows: int = 4000
     repeats: int = 5
     confidence: float = 0.95
+    tolerated: float = 0.01
     num_threads: int = 2
 
 
@@ -95,6 +99,7 @@ class _Judge:
         random = np.random.default_rng(seed)
         self._orders = [random.permutation(len(rows)) for _ in range(by.repeats)]
         self._base = self._losses(rows.X).reshape(1, -1)
+        self.tolerated = by.tolerated * float(self._base.mean())
 
     def loss(self, columns: Sequence[int]) -> Interval:
         """The mean rise of the log loss when these columns are shuffled along with each other."""
@@ -111,12 +116,12 @@ class _Judge:
 
 
 def _most_together(columns: Sequence[int], judge: _Judge) -> tuple[int, Interval]:
-    """How many of the columns, the least useful first, can be shuffled together at no sure loss; found by halving."""
+    """How many of the columns, the least useful first, can be shuffled together at no loss; found by halving."""
     kept, refused, found = 0, len(columns) + 1, Interval(0.0, 0.0, 0.0, 0.0)
     n = len(columns)
     while refused - kept > 1:
         loss = judge.loss(columns[:n])
-        if loss.low <= 0:
+        if loss.low <= 0 and loss.high <= judge.tolerated:
             kept, found = n, loss
         else:
             refused = n
