@@ -1,0 +1,1 @@
+"""Leaks that were planted into the flights example, and the checks that find them."""

@@ -1,0 +1,41 @@
+"""What the proofs of a training set keep, and when a difference is no leak."""
+
+import json
+
+import pytest
+
+from ml_assets.records import Finding
+from ml_assets.steps import catalogue, leaks
+from ml_assets_tests.leaks.planted import training_rows, with_column
+
+
+def test_what_was_found_is_kept_by_content_until_rows_or_limits_change(world):
+    run = world.step()
+    place = run.settings.home / "lake" / "objects" / "leaks" / "arrival_delay.json"
+    first = leaks.findings(world.spec, run)
+    kept = place.stat().st_mtime_ns
+    assert leaks.findings(world.spec, world.step()) == tuple(
+        Finding(**f) for f in json.loads(place.read_text())["findings"]
+    )
+    assert [found.sentence for found in leaks.findings(world.spec, run)] == [found.sentence for found in first]
+    assert place.stat().st_mtime_ns == kept
+    rows = training_rows(world)
+    run.lake.write(world.spec.training_set, with_column(rows, "distance_miles", [1.0] * rows.num_rows))
+    assert not all(found.passed for found in leaks.findings(world.spec, run))
+
+
+@pytest.fixture
+def moved(world):
+    """An input of a view was corrected after its rows were computed."""
+    rows = world.rows("tables/flight_outcomes", ["2013-01-14"])
+    late = with_column(rows, "arrival_delay_minutes", [170.0] * rows.num_rows)
+    world.step().lake.write("tables/flight_outcomes", late, partitions=["2013-01-14"])
+    return world
+
+
+def test_a_view_that_waits_to_be_computed_again_is_a_warning_and_no_leak(moved):
+    found = {each.check: each for each in leaks.prove(moved.spec, moved.step())}[catalogue.REPEATED.name]
+    assert not found.passed
+    assert found.warn
+    assert "carrier_delays" in found.sentence
+    assert "Materialize them" in found.sentence

@@ -1,0 +1,147 @@
+"""Whether rows arrive when they are said to be known: real deliveries, taken in at set times."""
+
+from datetime import UTC, datetime, timedelta
+
+from ml_assets import clock
+from ml_assets.records import Finding
+from ml_assets.steps import arrival_lag, catalogue, features, ingest
+from ml_assets_tests.project import Project, days, flights
+
+MIDNIGHT = datetime(2013, 1, 1, tzinfo=UTC)
+WEEK = days("2013-01-01", "2013-01-04")
+
+
+def deliver(project: Project, name: str, at: datetime, *, day: str, hours: tuple[int, ...]) -> None:
+    """A file lands and is taken in at a moment."""
+    project.land(name, flights(day, hours=hours))
+    with clock.frozen(at):
+        ingest.ingest(project.table("flights"), project.step(day, outputs=frozenset({"raw/flights"})))
+
+
+def hourly(project: Project, *, behind: timedelta, on: tuple[str, ...] = WEEK) -> None:
+    """Each flight comes so long after its hour; it is known half an hour after it."""
+    for day in on:
+        for hour in (3, 9, 15):
+            at = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(hours=hour) + behind
+            deliver(project, f"{day}T{hour:02}.parquet", at, day=day, hours=(hour,))
+
+
+def arrives(project: Project, view: str = "carrier_delays") -> Finding:
+    return arrival_lag.arrives(project.view(view), project.step())
+
+
+def with_delay(project: Project, delay: str) -> None:
+    path = project.defs_folder / "defs.yaml"
+    path.write_text(path.read_text().replace("every: 1h\n", f"every: 1h\n  delay: {delay}\n", 1))
+
+
+def test_rows_that_come_before_the_next_grid_time_are_in_time(project):
+    hourly(project, behind=timedelta(minutes=55))
+    found = arrives(project)
+    assert found.passed
+    assert "0.0% of 24 live rows of flights came later than declared" in found.sentence
+    assert found.numbers["flights"] == {"rows": 24, "late": 0.0, "p50": -5.0, "p95": -5.0}
+
+
+def test_rows_that_come_later_than_declared_are_counted_with_the_delay_to_declare(project):
+    hourly(project, behind=timedelta(hours=2, minutes=40))
+    found = arrives(project)
+    assert not found.passed
+    assert not found.warn
+    assert (
+        "100.0% of 24 live rows of flights came later than declared (half of them within 100 minutes" in found.sentence
+    )
+    assert "Declare `delay: 2h` in place of 0s" in found.sentence
+
+
+def test_the_delay_that_is_advised_is_enough(project):
+    hourly(project, behind=timedelta(hours=2, minutes=40))
+    with_delay(project, "2h")
+    found = arrives(project)
+    assert found.passed
+    assert found.numbers["flights"]["p95"] == -20.0
+
+
+def test_files_that_come_once_a_day_are_a_day_late_for_a_grid_of_hours(project):
+    for day in WEEK:
+        at = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1, minutes=10)
+        deliver(project, f"{day}.parquet", at, day=day, hours=tuple(range(24)))
+    found = arrives(project)
+    assert not found.passed
+    assert "`delay: 1d`" in found.sentence
+
+
+def test_a_load_of_history_tells_nothing_and_says_so(project):
+    project.land_days(*WEEK)
+    ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1]))
+    found = arrives(project)
+    assert found.passed
+    assert found.sentence == "flights came as history, or not at all, which tells nothing of the lag."
+
+
+def test_days_that_came_together_tell_nothing_though_they_are_recent(project):
+    project.land_days(*WEEK)
+    with clock.frozen(MIDNIGHT + timedelta(days=4, minutes=10)):
+        ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1]))
+    assert "came as history" in arrives(project).sentence
+
+
+def test_live_days_are_judged_though_history_was_loaded_before_them(project):
+    project.land_days(*WEEK[:2])
+    with clock.frozen(MIDNIGHT + timedelta(days=2, minutes=10)):
+        ingest.ingest(project.table("flights"), project.step(*WEEK[:2]))
+    hourly(project, behind=timedelta(hours=2, minutes=40), on=WEEK[2:])
+    assert "100.0% of 12 live rows" in arrives(project).sentence
+
+
+def test_a_few_late_rows_are_no_reason_to_refuse(project):
+    """One of twenty-four."""
+    hourly(project, behind=timedelta(minutes=55))
+    late = datetime(2013, 1, 4, 23, tzinfo=UTC)
+    project.land("2013-01-04-late.parquet", flights("2013-01-04", hours=(20,), carriers=("UA",)))
+    with clock.frozen(late):
+        ingest.ingest(project.table("flights"), project.step("2013-01-04", outputs=frozenset({"raw/flights"})))
+    found = arrives(project)
+    assert found.passed
+    assert found.numbers["flights"]["late"] == 0.04
+
+
+def test_a_row_that_comes_again_counts_by_its_first_arrival(project):
+    hourly(project, behind=timedelta(minutes=55))
+    for number, day in enumerate(WEEK, 1):
+        at = MIDNIGHT + timedelta(days=number, hours=2)
+        deliver(project, f"{day}-again.parquet", at, day=day, hours=(3, 9, 15))
+    found = arrives(project)
+    assert found.passed
+    assert found.numbers["flights"]["rows"] == 24
+
+
+def test_without_known_at_a_row_is_known_when_it_arrives(project):
+    path = project.defs_folder / "defs.yaml"
+    contract = project.defs_folder.parents[1] / "contracts.py"
+    contract.write_text(contract.read_text().replace("    known_at: datetime\n", "", 1))
+    path.write_text(
+        path.read_text()
+        .replace("  event_timestamp: arrived_at\n  known_at: known_at\n", "")
+        .replace("column: known_at", "column: arrived_at")
+    )
+    for day in WEEK:
+        project.land(f"{day}.parquet", flights(day).drop_columns(["known_at"]))
+        with clock.frozen(datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1, hours=5)):
+            ingest.ingest(project.view("carrier_delays").tables[0], project.step(day))
+    found = arrives(project)
+    assert found.passed
+    assert found.numbers["flights"]["late"] == 0.0
+
+
+def test_a_static_view_waits_for_nothing(project):
+    assert arrives(project, "carrier_attributes") == Finding(catalogue.ARRIVES.name, True, "No input comes by day.")
+
+
+def test_every_run_of_a_view_says_it(project):
+    project.land_days(*WEEK)
+    ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1]))
+    spec = project.view("carrier_delays")
+    for _ in range(2):
+        result = features.materialize(spec, project.step(WEEK[0], WEEK[-1]))[spec.name]
+        assert [found.passed for found in result.findings if found.check == catalogue.ARRIVES.name] == [True]
