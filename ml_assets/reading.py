@@ -5,6 +5,10 @@
     con = connect(as_of="2013-03-01T00:00")
     con.sql("SELECT carrier, avg(arrival_delay_minutes) FROM flight_outcomes GROUP BY ALL").df()
 
+    from ml_assets.reading import features
+
+    features(my_rows, ["carrier_delays", "inbound_aircraft"])  # as of each row's `at`
+
 The lake is the one of the environment (`ML_ASSETS_HOME`, `ML_ASSETS_LAKE_URI`).
 """
 
@@ -22,8 +26,10 @@ from ml_assets.errors import TableNotFoundError, shorten
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas as pd
+    import pyarrow as pa
 
-__all__ = ["Change", "Difference", "Version", "connect", "diff", "history", "lake", "tables"]
+__all__ = ["Change", "Difference", "Version", "connect", "diff", "features", "history", "lake", "tables"]
 
 _PLAIN = "tables"
 
@@ -86,6 +92,25 @@ def diff(
         versions.version_at(place, full, after),
         keys=keys,
     )
+
+
+def features(rows: "pd.DataFrame | pa.Table", views: Sequence[str]) -> "pa.Table":
+    """Your rows with the features that a model would have seen for each of them, row for row, in their order.
+
+    Args:
+        rows: With the entity columns of all views, and `at`: the moment of each row (one without zone is UTC).
+        views: `carrier_delays`, or an older version of it that is kept: `carrier_delays@1`.
+
+    Returns:
+        The columns of `rows`, then `<view>__<feature>`; where no feature row counts, the view's default or null.
+
+    Raises:
+        TableNotFoundError: the lake has no such view.
+        FeatureError: `rows` lacks an entity column or `at`, or has one of another type.
+    """
+    from ml_assets.steps.feature_lookup import frame
+
+    return frame(views, lake(), rows)
 
 
 def _view(con: "duckdb.DuckDBPyConnection", place: Lake, name: str, at: str | int | datetime | None) -> None:

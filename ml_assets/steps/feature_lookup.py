@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.online.base import OnlineStore, microseconds
 from ml_assets.engine import connect, quote
-from ml_assets.errors import FeatureError, TableNotFoundError
+from ml_assets.errors import FeatureError, TableNotFoundError, shorten
 from ml_assets.features.join import join_as_of
-from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
 from ml_assets.steps import view_versions
 from ml_assets.steps.specs import ViewSpec
 
@@ -102,14 +102,33 @@ def online(spec: ViewSpec, store: OnlineStore, lake: Lake, entity: Mapping[str, 
     return Seen(view.name, {name: values.get(name) for name in view.features()}, row_at)
 
 
-def frame(views: Sequence[ViewSpec], lake: Lake, rows: "pa.Table") -> "pa.Table":
-    """Rows with the entity columns and `at`, joined with `<view>__<feature>` of every view as of `at`."""
+def frame(names: Sequence[str], lake: Lake, rows: Any) -> "pa.Table":
+    """Rows with the entity columns and `at`, joined with `<view>__<feature>` of every view as of `at`.
+
+    A name is `carrier_delays`, in the version that the lake holds, or `carrier_delays@1`. The lake is enough:
+    nothing is asked of a project.
+    """
     with connect() as con:
-        con.register("asked", rows)
-        for spec in views:
-            require_rows(spec, lake)
-            lake.register(con, spec.name, spec.name)
-        return join_as_of(con, "asked", [spec.view for spec in views])
+        con.register("rows", rows)
+        views, sources = [], {}
+        for name in names:
+            view, number = _stored(name, lake)
+            table = view_versions.table_of(view.name, number, lake)
+            lake.register(con, table, table)
+            views.append(view)
+            sources[view.name] = table
+        return join_as_of(con, "rows", views, sources)
+
+
+def _stored(name: str, lake: Lake) -> tuple[FeatureView, int]:
+    plain, _, number = name.removeprefix("features/").partition("@")
+    known = {each.number: each for each in view_versions.versions(plain, lake)}
+    standing = view_versions.standing(plain, lake)
+    wanted = int(number) if number.isdecimal() else standing.number if standing and not number else 0
+    if wanted not in known:
+        held = f"versions {shorten(known)}" if known else "no view of that name"
+        raise TableNotFoundError(f"There is no feature view '{name}' in {lake.uri}; it holds {held}.")
+    return known[wanted].spec().view, wanted
 
 
 def require_entity(specs: Sequence[ViewSpec], entity: Mapping[str, Any]) -> None:

@@ -5,8 +5,11 @@ import io
 import json
 import re
 
+import pandas as pd
 import pytest
 
+from ml_assets import reading
+from ml_assets.errors import TableNotFoundError
 from ml_assets_tests.cli.airline import Airline
 from ml_assets_tests.project import DOCUMENTS, Project
 
@@ -140,6 +143,24 @@ def test_online_stands_beside_offline_and_a_difference_is_named(shop, tmp_path):
     lost = seen(own, *words)
     assert {line["same"] for line in lost.values()} == {"NO"}
     assert {line["online"] for line in lost.values()} == {None}
+
+
+def test_own_rows_get_the_features_that_the_command_gives(shop, monkeypatch):
+    monkeypatch.setenv("ML_ASSETS_HOME", str(shop.home))
+    rows = pd.DataFrame(
+        {
+            "carrier": ["UA", "DL", None, "B6", "UA"],
+            "at": pd.to_datetime(["2013-01-02T12:30"] * 4 + ["2013-01-01T00:00"]),
+        }
+    )
+    joined = reading.features(rows, ["carrier_delays", "carrier_attributes@1"]).to_pylist()
+    assert [row["carrier"] for row in joined] == ["UA", "DL", None, "B6", "UA"]
+    assert [row["carrier_attributes__fleet"] for row in joined] == [100.0, None, None, 50.0, 100.0]
+    said = seen(shop, "carrier_delays", "--entity", "carrier=B6", "--at", "2013-01-02T12:30")
+    assert joined[3]["carrier_delays__delay_mean_6h"] == said["carrier_delays", "delay_mean_6h"]["offline"]
+    for unknown in ("carrier_delay", "carrier_delays@7", "carrier_delays@x"):
+        with pytest.raises(TableNotFoundError, match=f"no feature view '{unknown}'"):
+            reading.features(rows, [unknown])
 
 
 @pytest.mark.parametrize(
