@@ -12,6 +12,8 @@ from starlette.routing import Route
 
 from ml_assets.errors import RequestError
 from ml_assets.serving import openapi, pages, v2
+from ml_assets.serving.predictor import NOTHING_STORED, ViewState
+from ml_assets.serving.request import instant
 from ml_assets.serving.routing import Arm
 from ml_assets.serving.service import Answer, Call, Service
 
@@ -23,12 +25,17 @@ _encode = msgspec.json.Encoder().encode
 class Prediction(msgspec.Struct, frozen=True):
     """One scored row: its id in the prediction log, and the seconds since each view's row (null: none counted).
 
+    `missing_views` says for each view without a row why: `unknown entity` (no row of it by then is kept),
+    `too old: 3d > 2d`, `nothing stored` (of the whole view) or `null key`. Its features are then the view's
+    defaults, else null.
+
     Requests with the header `x-request-purpose: check` also get the inputs that were scored, before encoding.
     """
 
     prediction_id: str
     score: float
     feature_ages: dict[str, float | None]
+    missing_views: dict[str, str]
     features: dict[str, float | str | None] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -79,7 +86,7 @@ class _Routes:
         body, call = await _body(request), _call(request)
         answer = await self._service.predict(call, lambda arm, now: arm.predictor.contract.decode(body, now_us=now))
         features = answer.features if call.check else [msgspec.UNSET] * len(answer.ids)
-        columns = answer.ids, answer.scores, answer.ages, features
+        columns = answer.ids, answer.scores, answer.ages, answer.missing, features
         predictions = [Prediction(*row) for row in zip(*columns, strict=True)]
         content = Predictions(predictions, answer.model, answer.version, answer.generation)
         return _json(content, headers=_headers(call, answer))
@@ -102,8 +109,12 @@ class _Routes:
     async def ready(self, request: Request) -> Response:
         if "model" in request.path_params:
             self._require_model(request)
-        ready = self._service.ready or "version" in request.path_params  # one that is loaded can be asked by its name
-        return _json({"ready": ready}, status=200 if ready else 503)
+        version = request.path_params.get("version")  # one that is loaded can be asked by its name
+        stores = self._service.stores(version)
+        reached = not any(state.unreachable for state in stores.values())
+        ready = (bool(version) or self._service.ready) and reached
+        shown = {name: _store(state) for name, state in stores.items()}
+        return _json({"ready": ready, "online_store": shown}, status=200 if ready else 503)
 
     async def routing(self, _: Request) -> Response:
         return _json({"endpoint": self._service.endpoint} | self._router.status())
@@ -126,6 +137,11 @@ class _Routes:
         if request.path_params["model"] != arm.predictor.schema.model:
             raise RequestError("is not served here", path="model", status=404)
         return arm
+
+
+def _store(state: ViewState) -> dict[str, object]:
+    said = state.unreachable or (NOTHING_STORED if state.newest is None else "ok")
+    return {"state": said, "newest": instant(state.newest)}
 
 
 def _main_arm(service: Service) -> Arm:

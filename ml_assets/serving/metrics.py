@@ -5,6 +5,7 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ml_assets.serving.predictor import Scored
 from ml_assets.serving.record import PredictionSink
 from ml_assets.serving.routing import Router
 
@@ -37,24 +38,30 @@ class Metrics:
             registry=registry,
         )
         self._missing = Counter(
-            "inference_feature_rows_missing", "Look-ups without a row", ("endpoint", "view"), registry=registry
+            "inference_feature_rows_missing",
+            "Look-ups without a row",
+            ("endpoint", "view", "reason"),
+            registry=registry,
         )
         self._log_bytes = Counter("prediction_log_bytes", "Bytes written to the prediction log", registry=registry)
-        self._bound, self._view = cache(self._bind), cache(self._bind_view)
+        self._bound, self._view, self._reason = cache(self._bind), cache(self._bind_view), cache(self._bind_reason)
         self._gauges(router, log)
 
     def answered(
-        self, version: str, *, seconds: float, scores: list[float], ages: Sequence[Mapping], log_bytes: int
+        self, version: str, scored: Scored, *, seconds: float, ages: Sequence[Mapping], log_bytes: int
     ) -> None:
         """Count one answered request; ages are seconds by view, one mapping a row."""
         requests, duration, rows, score = self._bound(version)
         requests.inc()
         duration.observe(seconds)
-        rows.inc(len(scores))
-        for value in scores:
+        rows.inc(len(scored.scores))
+        for value in scored.scores:
             score.observe(value)
         for by_view in ages:
             self._observe_ages(by_view)
+        for reasons in scored.missing:
+            for view, reason in reasons.items():
+                self._reason(view, reason.partition(":")[0]).inc()
         self._log_bytes.inc(log_bytes)
 
     def refused(self, code: int) -> None:
@@ -68,11 +75,8 @@ class Metrics:
 
     def _observe_ages(self, by_view: Mapping[str, float | None]) -> None:
         for view, age in by_view.items():
-            observed, missing = self._view(view)
-            if age is None:
-                missing.inc()
-            else:
-                observed.observe(age)
+            if age is not None:
+                self._view(view).observe(age)
 
     def _bind(self, version: str) -> tuple:
         labels = self._endpoint, version
@@ -83,8 +87,11 @@ class Metrics:
             self._scores.labels(*labels),
         )
 
-    def _bind_view(self, view: str) -> tuple:
-        return self._ages.labels(self._endpoint, view), self._missing.labels(self._endpoint, view)
+    def _bind_view(self, view: str) -> Histogram:
+        return self._ages.labels(self._endpoint, view)
+
+    def _bind_reason(self, view: str, reason: str) -> Counter:
+        return self._missing.labels(self._endpoint, view, reason)
 
     def _gauges(self, router: Router, log: PredictionSink) -> None:
         generation = Gauge("routing_generation", "Generation of the routing table", registry=self._registry)

@@ -13,7 +13,7 @@ _ERRORS = {
     "404": "The model or version is not loaded here.",
     "413": "The body is too long.",
     "422": "A field breaks its rule; the answer names both.",
-    "503": "No version is loaded yet, or too many batches wait: try again after a second.",
+    "503": "No version is loaded yet, the online store cannot be reached, or too many batches wait: try again soon.",
 }
 
 
@@ -59,7 +59,7 @@ def _reads(model: str) -> dict[str, str]:
         "/metrics": "Prometheus metrics",
         "/v2": "Server metadata",
         "/v2/health/live": "Whether the process turns",
-        "/v2/health/ready": "Whether a version is loaded",
+        "/v2/health/ready": "Whether a version takes traffic and the online store answers; what it holds of each view",
         model: "Model metadata: inputs, outputs, versions",
         f"{model}/ready": "Whether the model is loaded",
     }

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
-from ml_assets.errors import ArtefactError, EndpointError, MlAssetsError, shorten
+from ml_assets.errors import ArtefactError, EndpointError, StoreUnavailableError, TableNotFoundError, shorten
 from ml_assets.features import meaning
 from ml_assets.features.encode import encode
 from ml_assets.serving.bundle import Bundle, ServingSchema, ViewRef
@@ -22,26 +23,50 @@ from ml_assets.serving.trees import Trees
 
 RequestFeatures = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
+# Why no row of a view counted. An entity that the store never had and one whose rows expired there look the same.
+NULL_KEY, NOTHING_STORED, UNKNOWN_ENTITY, TOO_OLD = "null key", "nothing stored", "unknown entity", "too old"
+_UNITS = {"d": 86_400_000_000, "h": 3_600_000_000, "min": 60_000_000, "s": 1_000_000, "us": 1}
+_Found = tuple[int | None, Sequence[float | str | None], str | None]
+
 
 class FeatureLookup(Protocol):
     """What serving needs of an online store."""
 
-    def lookup(self, view: str, key: tuple, at: int, /) -> tuple[int, tuple] | None:
-        """Give the newest row with grid time <= `at` (microseconds) and its feature values in stored order."""
+    def lookup_many(self, view: str, keys: Sequence[tuple], at: Sequence[int], /) -> Sequence[tuple[int, tuple] | None]:
+        """Give of each key the newest row with grid time <= its `at` (microseconds), and its features as stored."""
         ...
 
     def schema(self, view: str, /) -> tuple[Sequence[str], Sequence[str]] | None:
-        """Give entity and feature columns as stored; None or an ml_assets error when nothing is stored yet."""
+        """Give entity and feature columns as stored; None or TableNotFoundError when nothing is stored yet."""
         ...
+
+    def newest(self, view: str, /) -> int | None:
+        """Give the time of the view's newest row."""
+        ...
+
+
+class ViewState(msgspec.Struct, frozen=True):
+    """What the online store held of a view when it was last looked at: the time of its newest row in microseconds.
+
+    `newest` null: nothing is stored. `unreachable` says why the store could not be asked; `newest` is older then.
+    """
+
+    stored: str
+    newest: int | None = None
+    unreachable: str | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores `[n_rows]`; inputs by name as they were before encoding; the age of each view's row in microseconds."""
+    """Scores `[n_rows]`; inputs by name as they were before encoding; the age of each view's row in microseconds.
+
+    `missing` says for each view without a row that counts (its age is null) why: see `NULL_KEY` and those beside it.
+    """
 
     scores: list[float]
     features: list[dict[str, float | str | None]]
     ages_us: list[dict[str, int | None]]
+    missing: list[dict[str, str]]
 
 
 class Predictor:
@@ -65,10 +90,10 @@ class Predictor:
 
     def predict(self, rows: Sequence[Row], at: Sequence[int]) -> Scored:
         """Score decoded request rows at their prediction times (microseconds)."""
-        columns, ages = self._looked_up(rows, at)
+        columns, ages, missing = self._looked_up(rows, at)
         columns |= request_features(self.schema, self._function, rows, at)
         scores = self.score(encode(columns, self.schema.inputs))
-        return Scored(scores.tolist(), self._by_name(columns), ages)
+        return Scored(scores.tolist(), self._by_name(columns), ages, missing)
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Score encoded rows `[n_rows, n_inputs]`."""
@@ -94,14 +119,22 @@ class Predictor:
             problem = f"computes {shorten(changed)} otherwise than when the model was trained"
             raise ArtefactError(f"`{self.schema.request_features}` {problem}: train again, or restore the function.")
 
-    def _looked_up(self, rows: Sequence[Row], at: Sequence[int]) -> tuple[dict[str, Any], list[dict]]:
-        columns, ages = {}, [{} for _ in rows]
+    def stores(self) -> dict[str, ViewState]:
+        """What the online store held of each view when it was last looked at."""
+        return {view.name: view.state for view in self._views}
+
+    def _looked_up(
+        self, rows: Sequence[Row], at: Sequence[int]
+    ) -> tuple[dict[str, Any], list[dict[str, int | None]], list[dict[str, str]]]:
+        columns, ages, missing = {}, [{} for _ in rows], [{} for _ in rows]
         for view in self._views:
-            found = [view.look_up(self._store, row, instant) for row, instant in zip(rows, at, strict=True)]
-            for age, (age_us, _) in zip(ages, found, strict=True):
-                age[view.name] = age_us
-            columns |= view.columns([values for _, values in found])
-        return columns, ages
+            found = view.look_up(self._store, rows, at)
+            for number, (age_us, _, reason) in enumerate(found):
+                ages[number][view.name] = age_us
+                if reason:
+                    missing[number][view.name] = reason
+            columns |= view.columns([values for _, values, _ in found])
+        return columns, ages, missing
 
     def _by_name(self, columns: Mapping[str, Any]) -> list[dict[str, float | str | None]]:
         listed = [_listed(columns[name]) for name in self._names]
@@ -115,38 +148,62 @@ class _View:
         fields = [field.name for field in schema.request_fields]
         kinds = {wanted.name: wanted.kind for wanted in schema.inputs}
         used = [(f"{view.name}__{feature}", feature) for feature in view.features]
-        self.name, self._delay, self._entity = view.name, view.delay_us, view.entity
+        self.name, self._stored, self._delay, self._entity = view.name, view.stored, view.delay_us, view.entity
         self._max_age = math.inf if view.max_age_us is None else view.max_age_us
         self._numbers = [pair for pair in used if kinds.get(pair[0]) == "numeric"]
         self._texts = [pair for pair in used if kinds.get(pair[0]) == "categorical"]
+        self._defaults = [view.defaults.get(feature) for _, feature in self._numbers + self._texts]
         self._in_row = dict(zip(view.entity, map(fields.index, view.entity), strict=True))
         self._bound: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self.state = ViewState(view.stored)
 
     def bind(self, store: FeatureLookup) -> None:
-        stored = _stored_schema(store, self.name)
-        if stored is None:
-            self._bound = None
+        """Read the stored order of the features; a store that cannot be reached leaves what was read before."""
+        try:
+            stored, newest = _stored_schema(store, self._stored), store.newest(self._stored)
+        except StoreUnavailableError as error:
+            self.state = msgspec.structs.replace(self.state, unreachable=str(error))
             return
-        entity, features = map(list, stored)
+        self.state = ViewState(self._stored, newest)
+        self._bound = None if stored is None else self._order(*stored)
+
+    def _order(self, entity: Sequence[str], features: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         wanted = [feature for _, feature in self._numbers + self._texts]
         missing = [feature for feature in wanted if feature not in features]
         if missing or sorted(entity) != sorted(self._entity):
             problem = f"has no {shorten(missing)}" if missing else f"is stored by {shorten(entity)}"
             fix = f"materialize features/{self.name} again"
-            raise EndpointError(f"View '{self.name}' in the online store {problem}: {fix}.")
-        self._bound = tuple(self._in_row[name] for name in entity), tuple(map(features.index, wanted))
+            raise EndpointError(f"View '{self._stored}' in the online store {problem}: {fix}.")
+        return tuple(self._in_row[name] for name in entity), tuple(map(list(features).index, wanted))
 
-    def look_up(self, store: FeatureLookup, row: Row, at: int) -> tuple[int | None, list]:
-        """Give the age of the row that counts, and its features, numbers first; nulls without one."""
-        positions, order = self._bound or ((), ())
-        key = tuple([row[position] for position in positions])
-        found = store.lookup(self.name, key, at - self._delay) if self._bound and None not in key else None
-        if found is None or at - found[0] > self._max_age:
-            return None, [None] * (len(self._numbers) + len(self._texts))
-        values = found[1]
-        return at - found[0], [values[position] for position in order]
+    def look_up(self, store: FeatureLookup, rows: Sequence[Row], at: Sequence[int]) -> list[_Found]:
+        """Give of each request row the age of the feature row that counts and its features, numbers first.
 
-    def columns(self, rows: Sequence[list]) -> dict[str, Any]:
+        Without one: no age, the view's defaults (else nulls), and the reason. Raises StoreUnavailableError.
+        """
+        if self._bound is None:
+            if self.state.unreachable:
+                raise StoreUnavailableError(self.state.unreachable)
+            return [(None, self._defaults, NOTHING_STORED) for _ in rows]
+        positions, order = self._bound
+        keys = [tuple([row[position] for position in positions]) for row in rows]
+        asked = [number for number, key in enumerate(keys) if None not in key]
+        times = [at[number] - self._delay for number in asked]
+        answers = dict(zip(asked, store.lookup_many(self._stored, [keys[n] for n in asked], times), strict=True))
+        return [
+            self._counted(answers[number], instant, order) if number in answers else (None, self._defaults, NULL_KEY)
+            for number, instant in enumerate(at)
+        ]
+
+    def _counted(self, found: tuple[int, tuple] | None, at: int, order: tuple[int, ...]) -> _Found:
+        if found is None:
+            return None, self._defaults, NOTHING_STORED if self.state.newest is None else UNKNOWN_ENTITY
+        age, values = at - found[0], found[1]
+        if age > self._max_age:
+            return None, self._defaults, f"{TOO_OLD}: {duration(age)} > {duration(int(self._max_age))}"
+        return age, [values[position] for position in order], None
+
+    def columns(self, rows: Sequence[Sequence]) -> dict[str, Any]:
         """Name the features of looked-up rows; the numbers in one block, since an array each costs a microsecond."""
         n = len(self._numbers)
         block = np.array([row[:n] for row in rows], dtype=np.float64)
@@ -162,11 +219,20 @@ def request_features(
     return columns | dict(function(columns)) if function else columns
 
 
+def duration(microseconds: int) -> str:
+    """Write a span of time in its three greatest units: `2d 3h 5min`."""
+    parts = []
+    for unit, size in _UNITS.items():
+        count, microseconds = divmod(microseconds, size)
+        parts += [f"{count}{unit}"] if count else []
+    return " ".join(parts[:3]) or "0s"
+
+
 def _stored_schema(store: FeatureLookup, view: str) -> tuple[Sequence[str], Sequence[str]] | None:
     # An endpoint may be up before the first row of a view is: its features are null until then.
     try:
         return store.schema(view)
-    except MlAssetsError:
+    except TableNotFoundError:
         return None
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ml_assets import clock
-from ml_assets.errors import RequestError
+from ml_assets.errors import RequestError, StoreUnavailableError
 from ml_assets.serving.metrics import Metrics
-from ml_assets.serving.predictor import Scored
+from ml_assets.serving.predictor import Scored, ViewState
 from ml_assets.serving.record import PredictionRecord, PredictionSink
 from ml_assets.serving.request import Row, instant, microseconds
 from ml_assets.serving.routing import Arm, Router, RoutingTable
@@ -38,7 +38,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """Scores with their ids, the version and generation that gave them, and the inputs before encoding."""
+    """Scores with their ids, the version and generation that gave them, and the inputs before encoding.
+
+    `ages` are seconds by view, null where no row counted; `missing` says for those why.
+    """
 
     model: str
     version: str
@@ -46,6 +49,7 @@ class Answer:
     ids: list[str]
     scores: list[float]
     ages: list[dict[str, float | None]]
+    missing: list[dict[str, str]]
     features: list[dict[str, float | str | None]]
 
 
@@ -68,6 +72,14 @@ class Service:
     def ready(self) -> bool:
         """Whether a version takes traffic."""
         return self.router.table is not None and self.router.table.takes_traffic
+
+    def stores(self, version: str | None = None) -> dict[str, ViewState]:
+        """What the online store held of the views of a version, or of all that take traffic, a moment ago."""
+        arms = (
+            [self.table().pinned(version)] if version else self.router.table.arms.values() if self.router.table else ()
+        )
+        wanted = [arm for arm in arms if version or arm.share > 0]
+        return {state.stored: state for arm in wanted for state in arm.predictor.stores().values()}
 
     async def predict(self, call: Call, decode: Decode) -> Answer:
         """Answer a request that `decode` reads by the contract of the arm chosen for it; logged before it returns."""
@@ -128,16 +140,21 @@ class _Work:
     at: list[int]
 
     def done(self) -> Answer:
-        scored = self.arm.predictor.predict(self.rows, self.at)
+        scored = self._scored()
         ids = [uuid.uuid4().hex for _ in self.rows]
         ages = [{view: None if age is None else age / 1e6 for view, age in row.items()} for row in scored.ages_us]
         elapsed = time.perf_counter_ns() - self.call.started
         written = self.service.log.append(self._records(scored, ids, ages, elapsed // 1000))
         metrics, version = self.service.metrics, self.arm.version
-        metrics.answered(version, seconds=elapsed / 1e9, scores=scored.scores, ages=ages, log_bytes=written)
-        return Answer(
-            self.arm.predictor.schema.model, version, self.generation, ids, scored.scores, ages, scored.features
-        )
+        metrics.answered(version, scored, seconds=elapsed / 1e9, ages=ages, log_bytes=written)
+        model, generation = self.arm.predictor.schema.model, self.generation
+        return Answer(model, version, generation, ids, scored.scores, ages, scored.missing, scored.features)
+
+    def _scored(self) -> Scored:
+        try:
+            return self.arm.predictor.predict(self.rows, self.at)
+        except StoreUnavailableError as error:
+            raise RequestError(str(error), path="online store", status=503) from error
 
     def _records(self, scored: Scored, ids: list[str], ages: list[dict], latency_us: int) -> list[PredictionRecord]:
         call, arm, contract = self.call, self.arm, self.arm.predictor.contract

@@ -5,6 +5,7 @@ scores one time in four (facts/serving.md 6). Here that harms nobody: the caller
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_assets.errors import MlAssetsError
@@ -15,10 +16,13 @@ from ml_assets.serving.predictor import Predictor
 class _NoStore:
     """Golden rows are encoded already: nothing is looked up."""
 
-    def lookup(self, *_: object) -> None:
-        return None
+    def lookup_many(self, _: str, keys: Sequence[tuple], __: Sequence[int]) -> list[None]:
+        return [None] * len(keys)
 
     def schema(self, _: str) -> None:
+        return None
+
+    def newest(self, _: str) -> None:
         return None
 
 

@@ -86,6 +86,9 @@ GRID_FITS = Check(
     blocking=True,
 )
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
+ONLINE = Check(
+    "online_store_holds_the_newest_rows", "The online store has the lake's newest rows, to the last and to the bit."
+)
 ALIVE = Check(
     "no_feature_is_empty_or_constant", "Every feature has values that differ, as they did in the days before."
 )
@@ -104,7 +107,7 @@ def of_features(spec: ViewSpec) -> tuple[Check, ...]:
 
 def of_view(spec: ViewSpec) -> tuple[Check, ...]:
     """The checks of a view; each has a finding in every run that materializes."""
-    return (*of_rows(spec), ARRIVES, RETAINED, *of_features(spec))
+    return (*of_rows(spec), ARRIVES, RETAINED, ONLINE, *of_features(spec))
 
 
 def of_rows(spec: ViewSpec) -> tuple[Check, ...]:

@@ -61,6 +61,7 @@ def test_an_answer_names_score_id_version_generation_and_data_age(client: Client
                 "prediction_id": client.log.records[0].prediction_id,
                 "score": wanted.scores[0],
                 "feature_ages": {"carrier_delays": 3600.0, "origin_congestion": 0.0},
+                "missing_views": {},
             }
         ],
         "model": "arrival_delay",
@@ -212,7 +213,7 @@ def test_metrics_count_answers_refusals_and_rows():
         'inference_requests_total{code="200",endpoint="arrival_delay",version="1"} 1.0',
         'inference_rejected_total{code="422",endpoint="arrival_delay"} 1.0',
         'inference_rows_total{endpoint="arrival_delay",version="1"} 2.0',
-        'inference_feature_rows_missing_total{endpoint="arrival_delay",view="origin_congestion"} 1.0',
+        'inference_feature_rows_missing_total{endpoint="arrival_delay",reason="null key",view="origin_congestion"} 1.0',
         "routing_generation 1.0",
     ):
         assert line in text

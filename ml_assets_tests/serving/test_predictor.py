@@ -96,24 +96,24 @@ def test_an_unknown_or_null_entity_has_null_features(predictor: Predictor):
 
 def test_a_view_that_nobody_wrote_yet_is_null_and_counts_once_it_is_there():
     store = world.Store()
-    schema = store.schemas.pop("origin_congestion")
+    schema = store.schemas.pop("origin_congestion@1")
     predictor = world.predictor(store)
     assert predictor.predict([ROW], [world.NOON_US]).ages_us[0]["origin_congestion"] is None
-    store.schemas["origin_congestion"] = schema
+    store.schemas["origin_congestion@1"] = schema
     predictor.rebind()
     assert predictor.predict([ROW], [world.NOON_US]).ages_us[0]["origin_congestion"] == 0
 
 
 def test_a_stored_view_without_a_feature_is_refused():
     store = world.Store()
-    store.schemas["carrier_delays"] = (("carrier",), ("count_6h",))
+    store.schemas["carrier_delays@1"] = (("carrier",), ("count_6h",))
     with pytest.raises(EndpointError, match="has no mean_6h: materialize features/carrier_delays"):
         world.predictor(store)
 
 
 def test_a_view_stored_by_other_keys_is_refused():
     store = world.Store()
-    store.schemas["carrier_delays"] = (("tailnum",), ("count_6h", "mean_6h"))
+    store.schemas["carrier_delays@1"] = (("tailnum",), ("count_6h", "mean_6h"))
     with pytest.raises(EndpointError, match="stored by tailnum"):
         world.predictor(store)
 

@@ -108,20 +108,26 @@ class Store:
 
     def __init__(self) -> None:
         self.rows = {
-            ("carrier_delays", ("UA",)): (NOON_US - HOUR_US, (2.0, None, -7.25)),
-            ("origin_congestion", ("EWR",)): (NOON_US, ("busy", 41.5)),
+            ("carrier_delays@1", ("UA",)): (NOON_US - HOUR_US, (2.0, None, -7.25)),
+            ("origin_congestion@1", ("EWR",)): (NOON_US, ("busy", 41.5)),
         }
         self.schemas = {
-            "carrier_delays": (("carrier",), ("count_6h", "unused", "mean_6h")),
-            "origin_congestion": (("origin",), ("mood", "departures_1h")),
+            "carrier_delays@1": (("carrier",), ("count_6h", "unused", "mean_6h")),
+            "origin_congestion@1": (("origin",), ("mood", "departures_1h")),
         }
 
     def lookup(self, view, key, at):
         found = self.rows.get((view, key))
         return found if found and found[0] <= at else None
 
+    def lookup_many(self, view, keys, at):
+        return [self.lookup(view, *asked) for asked in zip(keys, at, strict=True)]
+
     def schema(self, view):
         return self.schemas.get(view)
+
+    def newest(self, view):
+        return max((at for (stored, _), (at, _) in self.rows.items() if stored == view), default=None)
 
 
 class Log:
@@ -159,8 +165,8 @@ def fill_store(path: Path) -> SqliteOnlineStore:
     carriers = {"carrier": list(CARRIERS) * 2, "feature_timestamp": grid, "count_6h": numbers, "mean_6h": numbers[::-1]}
     carriers["unused"] = [None] * len(grid)
     keep = timedelta(days=30)
-    store.write("carrier_delays", ["carrier"], ["count_6h", "unused", "mean_6h"], pa.table(carriers), keep=keep)
+    store.write("carrier_delays@1", ["carrier"], ["count_6h", "unused", "mean_6h"], pa.table(carriers), keep=keep)
     origins = {"origin": ["EWR", "JFK"], "feature_timestamp": pa.array([NOON] * 2, pa.timestamp("us", "UTC"))}
     origins |= {"mood": ["busy", "hostile"], "departures_1h": [41.5, None]}
-    store.write("origin_congestion", ["origin"], ["mood", "departures_1h"], pa.table(origins), keep=keep)
+    store.write("origin_congestion@1", ["origin"], ["mood", "departures_1h"], pa.table(origins), keep=keep)
     return store

@@ -125,7 +125,7 @@ def test_the_online_store_holds_the_newest_offline_row_of_every_key(landed, view
     compute(landed, view)
     newest = newest_offline(landed, view)
     assert set(newest) == {("UA",), ("B6",)}
-    assert {key: store(landed).lookup(view, key, FAR) for key in newest} == newest
+    assert {key: store(landed).lookup(f"{view}@1", key, FAR) for key in newest} == newest
 
 
 def test_online_rows_follow_late_data(landed):
@@ -133,8 +133,8 @@ def test_online_rows_follow_late_data(landed):
     landed.land(f"{LAST}-late.parquet", flights(LAST, hours=(22,), carriers=("B6",), delay=-5.0))
     take_in(landed, LAST)
     compute(landed, "last_flight")
-    assert store(landed).lookup("last_flight", ("B6",), FAR) == newest_offline(landed, "last_flight")["B6",]
-    assert store(landed).lookup("last_flight", ("B6",), FAR)[1] == (-5.0,)
+    assert store(landed).lookup("last_flight@1", ("B6",), FAR) == newest_offline(landed, "last_flight")["B6",]
+    assert store(landed).lookup("last_flight@1", ("B6",), FAR)[1] == (-5.0,)
 
 
 def test_an_online_store_that_was_lost_is_filled_again_without_computing(landed):
@@ -142,7 +142,7 @@ def test_an_online_store_that_was_lost_is_filled_again_without_computing(landed)
     newest, before = newest_offline(landed, "last_flight"), landed.versions()
     Path(landed.step().settings.online_store).unlink()
     assert all(produced.reused for produced in compute(landed, "last_flight").produced.values())
-    assert {key: store(landed).lookup("last_flight", key, FAR) for key in newest} == newest
+    assert {key: store(landed).lookup("last_flight@1", key, FAR) for key in newest} == newest
     assert landed.versions() == before
 
 
@@ -166,7 +166,7 @@ def test_leaking_rows_reach_neither_lake_nor_online_store_and_fail_again(landed)
         assert result.produced == {}
         assert not all(finding.passed for finding in result.findings)
     assert landed.versions() == before
-    assert {key: store(landed).lookup("last_flight", key, FAR) for key in newest} == newest
+    assert {key: store(landed).lookup("last_flight@1", key, FAR) for key in newest} == newest
     assert {day: content.hash for day, content in landed.lake.content("features/last_flight").items()} == good
 
 
@@ -195,7 +195,7 @@ def test_a_static_view_follows_its_table(project):
     ingest.ingest(project.table("carriers"), project.step())
     second = compute(project, "carrier_attributes")
     assert versions(second.produced) != versions(first.produced)
-    assert store(project).lookup("carrier_attributes", ("UA",), FAR)[1] == (200.0,)
+    assert store(project).lookup("carrier_attributes@1", ("UA",), FAR)[1] == (200.0,)
 
 
 def test_an_empty_static_view_writes_no_rows(project):
@@ -220,9 +220,9 @@ def test_an_entity_that_leaves_the_table_leaves_the_online_store(project):
     project.land_carriers()
     ingest.ingest(project.table("carriers"), project.step())
     compute(project, "carrier_attributes")
-    assert store(project).lookup("carrier_attributes", ("B6",), FAR)
+    assert store(project).lookup("carrier_attributes@1", ("B6",), FAR)
     project.land("carriers.parquet", pa.table({"carrier": ["UA"], "fleet": [100]}), table="carriers")
     ingest.ingest(project.table("carriers"), project.step())
     compute(project, "carrier_attributes")
-    assert store(project).lookup("carrier_attributes", ("B6",), FAR) is None
-    assert store(project).lookup("carrier_attributes", ("UA",), FAR)
+    assert store(project).lookup("carrier_attributes@1", ("B6",), FAR) is None
+    assert store(project).lookup("carrier_attributes@1", ("UA",), FAR)

@@ -109,10 +109,14 @@ def request_features(flights):
 
 
 class NoStore:
-    def lookup(self, view, key, at, /):
-        del view, key, at
+    def lookup_many(self, view, keys, at, /):
+        del view, at
+        return [None] * len(keys)
 
     def schema(self, view, /):
+        del view
+
+    def newest(self, view, /):
         del view
 
 
