@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ml_assets.components.project import Project
     from ml_assets.steps.specs import TableSpec
 
-_LAYERS = (*LAYERS, "quarantine", "profiles", "audit")
+_LAYERS = (*LAYERS, "quarantine", "profiles", "feature_profiles", "audit")
 
 
 def project() -> "Project":

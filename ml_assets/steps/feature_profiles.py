@@ -10,6 +10,7 @@ from ml_assets.errors import shorten
 from ml_assets.features.expected import Lifeless, Moved, Rows, lifeless, moved, recent
 from ml_assets.records import Finding, unchanged
 from ml_assets.steps import catalogue, categories, evidence
+from ml_assets.steps.arrow import among
 from ml_assets.steps.categories import MOST, Counted
 from ml_assets.steps.pictures import markdown_table, trend_metadata
 from ml_assets.steps.run import Run
@@ -30,9 +31,13 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found of rows that do not stand yet; `profiles` are theirs, `history` those before."""
+    """What was found of rows that do not stand yet; `profiles` are theirs, `history` those before.
+
+    `refused` are the days whose rows may not stand.
+    """
 
     findings: tuple[Finding, ...]
+    refused: frozenset[str]
     profiles: "pa.Table"
     history: "pa.Table"
     steps: tuple[Step, ...]
@@ -51,6 +56,7 @@ def judge(spec: ViewSpec, run: Run, rows: "pa.Table", days: Sequence[str]) -> Ju
     with connect() as con:
         profiles = evidence.profiled(con, rows, days)
         verdicts = _verdicts(spec, run, con, rows, days, together(history, profiles))
+    refused = frozenset(verdict.partition for verdict in verdicts if verdict.refuses)
     steps = tuple(evidence.steps(spec, history, profiles, verdicts, ()))
     features = recent(together(history, profiles))
     findings = (
@@ -59,14 +65,16 @@ def judge(spec: ViewSpec, run: Run, rows: "pa.Table", days: Sequence[str]) -> Ju
         _as_expected(steps, tuple(moved(features)) if spec.daily else (), features),
         *of_verdicts(spec.expectations, verdicts),
     )
-    return Judged(findings, profiles, history, steps, values)
+    return Judged(findings, refused, profiles, history, steps, values)
 
 
 def keep(spec: ViewSpec, run: Run, judged: Judged, days: Sequence[str]) -> None:
     """Put the profiles of rows that stand now beside them."""
-    profiles = judged.profiles if spec.daily else judged.profiles.drop_columns(["partition_key"])
-    run.lake.write(spec.profiles, profiles, partitions=days if spec.daily else None)
-    categories.remember(spec, run.lake, judged.values)
+    if spec.daily:
+        run.lake.write(spec.profiles, among(judged.profiles, "partition_key", days), partitions=days)
+    else:
+        run.lake.write(spec.profiles, judged.profiles.drop_columns(["partition_key"]))
+    categories.remember(spec, run.lake, [each for each in judged.values if each.first not in judged.refused])
 
 
 def not_judged(spec: ViewSpec) -> tuple[Finding, ...]:

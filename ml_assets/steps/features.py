@@ -34,7 +34,8 @@ def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
 def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     """Compute the partitions whose inputs changed, prove the newest ones, and put them in the lake and online.
 
-    Rows whose proof fails go nowhere: what was there before stays, and the next run tries again.
+    Rows whose proof fails go nowhere: what was there before stays, and the next run tries again. An expectation that
+    fails as an error keeps out the rows of its day.
     """
     memo, inputs = work(spec, run, run.partitions)
     if not inputs and not spec.daily:
@@ -47,17 +48,21 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         return {spec.name: StepResult(produced, (*findings, *_of_standing(spec, run, list(produced))))}
     rows, findings = _compute(spec, run, due)
     judged = feature_profiles.judge(spec, run, rows, due)
-    findings += (*arrival_lag.findings(spec, run, rows, due), *judged.findings)
-    if any(not finding.passed and not finding.warn for finding in findings):
+    findings += arrival_lag.findings(spec, run, rows, due)
+    proven = not any(not finding.passed and not finding.warn for finding in findings)
+    good = [partition for partition in due if proven and partition not in judged.refused]
+    findings += judged.findings
+    if not good:
         return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, None, list(produced))))}
-    commit = run.lake.write(spec.name, rows, partitions=due if spec.daily else None)
-    feature_profiles.keep(spec, run, judged, due)
-    findings += online.findings(spec, run, rows, due)
-    for partition in due:
+    rows = among(rows, "partition_key", good) if judged.refused else rows
+    commit = run.lake.write(spec.name, rows, partitions=good if spec.daily else None)
+    feature_profiles.keep(spec, run, judged, good)
+    findings += online.findings(spec, run, rows, good)
+    for partition in good:
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version, "features": len(spec.view.features())}
         entry = memo.write(partition, inputs[partition], content.hash, metadata)
-        shown = judged.shown() if partition == max(due) else {}
+        shown = judged.shown() if partition == max(good) else {}
         produced[partition] = entry.produced({"definition": Markdown(_definition(spec)), **shown})
     return {spec.name: StepResult(produced, findings)}
 

@@ -228,6 +228,16 @@ def test_an_expectation_that_fails_as_an_error_keeps_the_rows_out(expecting):
     }
 
 
+def test_of_a_range_only_the_days_that_fail_are_kept_out_and_are_nobodys_history(expecting):
+    bad = MONTH[20]
+    deliver(expecting, bad, lambda delay: delay / 60)
+    result = compute(expecting, MONTH[0], NEXT)
+    assert set(result.produced) == {*MONTH, NEXT} - {bad}
+    assert expecting.lake.partitions("features/last_flight") == [day for day in (*MONTH, NEXT) if day != bad]
+    assert bad not in expecting.lake.partitions("feature_profiles/last_flight")
+    assert finding(result, "last_delay__shift").numbers["partitions that fail"] == 1
+
+
 def test_a_failing_expectation_stops_what_is_downstream_in_dagster(expecting):
     expecting.run("features/last_flight", first=MONTH[0], last=MONTH[-1])
     deliver(expecting, NEXT, lambda delay: delay / 60)
