@@ -12,7 +12,7 @@ from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.expectations import FeatureExpectations
 from ml_assets.components.project import Project
 from ml_assets.components.table import Table
-from ml_assets.errors import DeclarationError
+from ml_assets.errors import DeclarationError, shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, Aggregation, Lookup, window_name
 from ml_assets.features.view import FeatureView as View
 from ml_assets.orchestration import assets, automation, partitions
@@ -173,7 +173,7 @@ class FeatureView(Declared):
         )
 
     def _require_no_cycle(self, project: Project, path: Sequence["FeatureView"]) -> None:
-        """Refuse views that are made from each other, at the view that the cycle begins with."""
+        """Refuse views that are made from each other, at the view that closes the circle."""
         for source in self._sources(project):
             if isinstance(source, FeatureView) and source.name in (names := [view.name for view in path]):
                 names = [*names[names.index(source.name) :], source.name]
@@ -238,6 +238,8 @@ class FeatureView(Declared):
         """The attribute that a problem is about."""
         if "default" in problem and (name := next((name for name in self.defaults if f"'{name}'" in problem), None)):
             return ("defaults", name)
+        if "leave `every` out" in problem:
+            return ("every",)
         if self.sql:
             return ("sql",)
         if self.lookup:
@@ -269,9 +271,12 @@ class FeatureView(Declared):
 
     def _source(self, project: Project, name: str, attribute: str) -> "Table | FeatureView":
         tables, views = project.named(Table), project.named(FeatureView)
-        if name in tables or name not in views:
-            return project.find(Table, name, self, attribute)
-        return views[name]
+        if found := tables.get(name) or views.get(name):
+            return found
+        known = (
+            f"the tables: {shorten(sorted(tables)) or 'none'}; nor among the feature views: {shorten(sorted(views))}"
+        )
+        raise self.error(f"there is no '{name}' among {known}.", attribute)
 
     def _columns_read(self, project: Project) -> dict[str, Sequence[Column]]:
         """The columns of each table and view that it reads, by name."""
