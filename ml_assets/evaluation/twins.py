@@ -50,13 +50,14 @@ def by_content(inputs: "pa.Table", label: str, learnt: str) -> Twins:
         con.register("inputs", inputs)
         con.execute(f"""
             CREATE TEMP TABLE told AS
-            SELECT hash({names}) AS content, {quote(label)} AS label, {quote(learnt)} AS learnt,
-                first_value({quote(label)}) OVER (ORDER BY n) AS rarer
-            FROM inputs, (SELECT {quote(label)} AS l, count(*) AS n FROM inputs GROUP BY l) WHERE l = {quote(label)}""")
+            SELECT hash({names}) AS content, {quote(label)} AS label, {quote(learnt)} AS learnt FROM inputs""")
+        con.execute("""
+            CREATE TEMP TABLE rarer AS FROM told SEMI JOIN (
+                SELECT label FROM told GROUP BY label ORDER BY count(*), label LIMIT 1) USING (label)""")
         ((n_rows, n_met, n_twins),) = con.execute("""
             SELECT count(*), count(same), count(*) FILTER (same)
-            FROM (FROM told WHERE NOT learnt AND label = rarer) a
-            LEFT JOIN (SELECT content, bool_and(label = rarer) AS same FROM told WHERE learnt GROUP BY content) b
-            USING (content)""").fetchall()
+            FROM (FROM rarer WHERE NOT learnt) LEFT JOIN (
+                SELECT content, bool_and(label IN (SELECT label FROM rarer)) AS same
+                FROM told WHERE learnt GROUP BY content) USING (content)""").fetchall()
     certain = n_twins >= _FEWEST and n_twins >= _AGREEING * n_met
     return Twins(n_rows, n_twins if certain else 0, ())
