@@ -155,7 +155,8 @@ def _profiles(lake: Lake, spec: ViewSpec, partitions: Sequence[str]) -> dict[str
     if kept:
         found = lake.dataset(spec.profiles, partitions=newest).to_table()
     else:
-        rows = lake.dataset(spec.name, partitions=newest).to_table().select(spec.view.features())
+        rows = lake.dataset(spec.name, partitions=newest).to_table()
+        rows = rows.select([name for name in spec.view.features() if name in rows.column_names])
         with connect() as con:
             found = profile_partitions(con, rows)
     return {row["column"]: row for row in found.to_pylist()}

@@ -46,7 +46,7 @@ def offline(spec: ViewSpec, lake: Lake, entity: Mapping[str, str | None], at: da
     require_entity([spec], entity)
     with connect() as con:
         _open(spec, lake, con, at)
-        kinds = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {quote(spec.name)}").fetchall()}
+        kinds = _kinds(spec, con)
         asked = ", ".join(f"TRY_CAST(? AS {kinds[name]}) AS {quote(name)}" for name in spec.view.entity)
         wanted = {name: entity[name] for name in spec.view.entity}
         con.execute(
@@ -68,6 +68,7 @@ def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
     columns = ", ".join(map(quote, spec.view.entity))
     with connect() as con:
         _open(spec, lake, con, at)
+        _kinds(spec, con)
         entities = f"SELECT DISTINCT {columns} FROM {quote(spec.name)} ORDER BY ALL"
         con.execute(f'CREATE TEMP TABLE asked AS SELECT *, CAST(? AS TIMESTAMPTZ) AS "at" FROM ({entities})', [at])
         rows = [row for row in _joined(con, spec) if row[_ROW_AT] is not None]
@@ -155,6 +156,17 @@ def _open(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", at: date
         days = [day for day in lake.partitions(spec.name) if first <= day <= last]
     lake.register(con, "stored", spec.name, partitions=days)
     con.execute(f"CREATE VIEW {quote(spec.name)} AS SELECT *, {FEATURE_TIMESTAMP} AS {_ROW_AT} FROM stored")
+
+
+def _kinds(spec: ViewSpec, con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
+    """The types of the stored columns; a feature that is not among them was declared since."""
+    kinds = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {quote(spec.name)}").fetchall()}
+    if missing := [name for name in (*spec.view.entity, *spec.view.features()) if name not in kinds]:
+        raise FeatureError(
+            f"{spec.name} was edited and is not computed anew: its rows lack {shorten(missing)}. Materialize it:"
+            f" dg launch --assets '{spec.name}'"
+        )
+    return kinds
 
 
 def _joined(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> list[dict[str, Any]]:

@@ -186,6 +186,18 @@ def test_a_view_without_rows_says_how_to_get_some(shop, tmp_path):
     assert "features/carrier_delays" in empty.said("features", "show", "carrier_delays")
 
 
+def test_a_view_that_was_edited_since_says_so(shop, tmp_path):
+    own = shop.copied(tmp_path)
+    stored = own.lake.dataset("features/carrier_attributes").to_table()
+    own.lake.write("features/carrier_attributes", stored.rename_columns({"fleet": "ships"}))
+    own.said("features", "show", "carrier_attributes")
+    for words in (
+        ("get", "carrier_attributes", "--entity", "carrier=UA"),
+        ("preview", "carrier_attributes", "--at", "2013-02-01"),
+    ):
+        assert "was edited and is not computed anew: its rows lack fleet." in own.refused("features", *words)
+
+
 def test_the_catalogue_is_one_page_with_every_view_and_feature(shop, tmp_path):
     shop.said("features", "catalogue", "--output", str(tmp_path / "out" / "features.html"))
     page = (tmp_path / "out" / "features.html").read_text()
