@@ -39,7 +39,7 @@ def view(world: World, name: str, sql: str, **changes: object) -> ViewSpec:
     """A view of the example by other SQL."""
     spec = next(each for each in world.spec.views if each.view.name == name)
     outcomes = world.tables["flight_outcomes"]
-    own = replace(spec.view, sql=sql, aggregations=None, tables=("flight_outcomes",), **changes)
+    own = replace(spec.view, sql=sql, aggregations=None, lookup=None, tables=("flight_outcomes",), **changes)
     return replace(spec, view=own, tables=(outcomes,))
 
 

@@ -50,6 +50,18 @@ def test_every_supported_type_is_read_with_nullability_description_and_alias(dec
     )
 
 
+def test_a_column_that_exists_only_after_the_event_says_so(declare):
+    body = """
+class Table(pa.DataFrameModel):
+    planned: str
+    told: str = pa.Field(metadata={"unit": "min", "available": "request"})
+    arrived: datetime = pa.Field(metadata={"available": "after_event"})
+"""
+    reference = declare(body, "Table")
+    assert [column.available for column in contract.outline(reference)] == ["request", "request", "after_event"]
+    assert contract.load(reference).columns == contract.outline(reference)
+
+
 def test_the_outline_equals_what_pandera_finds_after_import(declare):
     reference = declare(EVERY_TYPE.replace("    _hidden: int = 3\n", ""), "Table")
     assert contract.load(reference, keys=["d"]).columns == contract.outline(reference)
