@@ -162,7 +162,8 @@ VIEW = {
         ("table: carrier_delays", "table: carrier_delay"),
         "table: carrier_delay",
         [
-            "no 'carrier_delay' among the tables: carriers, flights; nor among the feature views: carrier_delays, overall"
+            "no 'carrier_delay' among the tables: carriers, flights;",
+            "nor among the feature views: carrier_delays, overall",
         ],
     ),
     "an unknown feature of a view": (
