@@ -20,7 +20,7 @@ from ml_assets.monitoring.calibrate import calibrated
 from ml_assets.monitoring.profile import Kind, Profile, reference
 from ml_assets.records import Finding, Markdown, StepResult, unchanged
 from ml_assets.serving import bundle
-from ml_assets.steps import catalogue, configuration, training_set
+from ml_assets.steps import catalogue, categories, configuration, training_set, usefulness
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.environment import lineage_tags
 from ml_assets.steps.frames import as_requests, input_names, request_schema
@@ -100,7 +100,7 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     produced, due = memo.survey(inputs)
     if not due and is_registered(spec, run):
         run.log(f"{spec.model}: version {produced[''].metadata['version']} was trained from the same rows and settings")
-        return {spec.model: StepResult(produced, unchanged(catalogue.FINITE.name, catalogue.LEARNT.name))}
+        return {spec.model: StepResult(produced, unchanged(*(check.name for check in catalogue.TRAINED)))}
     run.registry.require()
     frame = Frame.load(spec, run.lake, version=manifest.metadata["lake version"])
     searched, fitted = _train(spec, run, frame)
@@ -115,7 +115,7 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
         "n_rows": int(frame.part("train").sum()),
     }
     entry = memo.write("", inputs[""], fitted.model_hash, metadata)
-    return {spec.model: StepResult({"": entry.produced(_pictures(fitted, searched))}, _findings(frame, fitted))}
+    return {spec.model: StepResult({"": entry.produced(_pictures(fitted, searched))}, _findings(spec, frame, fitted))}
 
 
 def work(spec: ModelSpec, run: Run) -> Work:
@@ -184,6 +184,7 @@ def _record(
         version = run.registry.record(candidate)
     run.lake.replace_object(f"references/{spec.name}/{version.version}.json", profile.to_json().encode())
     run.lake.replace_object(f"importance/{spec.name}/{version.version}.json", msgspec.json.encode(fitted.importance))
+    categories.remember_training(spec, run.lake, version.version, frame.inputs)
     return version
 
 
@@ -224,7 +225,7 @@ def _profile(frame: Frame, part: str, values: Mapping[str, Any]) -> Profile:
         return calibrated(con, "rows", reference(con, "rows", kinds), block="day")
 
 
-def _findings(frame: Frame, fitted: Fitted) -> tuple[Finding, ...]:
+def _findings(spec: ModelSpec, frame: Frame, fitted: Fitted) -> tuple[Finding, ...]:
     scores = predict(fitted.model_text, frame.encoded)
     finite = bool(np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all())
     labels = training_set.labels_of(frame.rows)[frame.part("validation")]
@@ -240,6 +241,7 @@ def _findings(frame: Frame, fitted: Fitted) -> tuple[Finding, ...]:
             reached < constant,
             f"Validation log loss {reached:.4f}; the constant rate has {constant:.4f}.",
         ),
+        usefulness.finding(fitted, frame.matrix("validation"), seed=spec.budget.seed, threads=spec.budget.threads),
     )
 
 
