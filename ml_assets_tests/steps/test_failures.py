@@ -30,7 +30,6 @@ from ml_assets.steps import (
     retrain,
     training_set,
 )
-from ml_assets.steps.arrow import among
 from ml_assets.steps.run import Run
 from ml_assets_tests.flights import AHEAD, DAYS, NAME, World, copied, ended, finding, release_copy
 
@@ -139,32 +138,6 @@ def old(online):
     online.server().apply({"1": 1.0})
     shutil.rmtree(online.server().folder / "versions" / "2", ignore_errors=True)
     return online
-
-
-@pytest.fixture
-def tampered(old):
-    """Online rows of one airport that differ from the lake's; put right again in the end."""
-    (view,) = [v for v in old.spec.views if v.view.name == "origin_delays"]
-    rows = among(old.rows(view.name).drop_columns(["partition_key"]), "origin", ["EWR"])
-    wrong = rows
-    for name in view.view.features():
-        wrong = wrong.set_column(wrong.column_names.index(name), name, pc.add(wrong[name], 40.0))
-    store, what = old.step().online_store, (view.view.name, view.view.entity, view.view.features())
-    store.write(*what, wrong, keep=view.keep)
-    yield old
-    store.write(*what, rows, keep=view.keep)
-
-
-def test_online_rows_that_differ_keep_a_new_version_from_the_traffic(tampered):
-    result = tampered.serve()
-    assert result.produced == {}
-    said = finding(result, catalogue.EQUAL_BITS.name)
-    assert not said.passed
-    assert 0 < said.numbers["different"] < 200
-    assert said.sentence.startswith(f"{200 - said.numbers['different']} of 200 rows from 2013-01-05")
-    assert f"largest difference {said.numbers['largest']:.3g}, first at 2013-01-" in said.sentence
-    assert not finding(result, catalogue.SERVES.name).passed
-    assert (shares(tampered), answered_by(tampered)) == ({"1": 1.0}, "1")
 
 
 def written(folder: Path) -> int:

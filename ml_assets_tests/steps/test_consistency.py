@@ -1,0 +1,156 @@
+"""Consistency: what real requests were answered with, recomputed from the lake and compared by day."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from ml_assets.adapters.deployment import predict
+from ml_assets.records import StepResult
+from ml_assets.steps import catalogue, consistency, evaluation, pending, predictions
+from ml_assets.steps.specs import EndpointSpec
+from ml_assets_tests.flights import DAYS, World, finding, release_copy
+from ml_assets_tests.steps.test_parity_skews import View
+
+DAY = DAYS[-1]
+NOON = datetime(2013, 1, 15, 12, tzinfo=UTC)
+
+
+def compared(world: World, spec: EndpointSpec | None = None, day: str = DAY) -> StepResult:
+    """Keep the log, and compare a day."""
+    spec = spec or world.endpoint
+    predictions.materialize(spec, world.step(day))
+    return consistency.materialize(spec, world.step(day))[spec.consistency]
+
+
+def said(result: StepResult):
+    return finding(result, catalogue.CONSISTENT.name)
+
+
+def ask(world: World, n: int = 60) -> None:
+    """What a client asks about flights of the last afternoon."""
+    packed = evaluation.fetch(world.spec, world.step(), "1")
+    names = [field.name for field in packed.schema.request_fields]
+    rows = world.rows(world.spec.spine.table, [DAY]).sort_by("scheduled_departure_at").select(names)
+    requests = [
+        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in rows.slice(rows.num_rows - n).to_pylist()
+    ]
+    asked = [request | {"at": "2013-01-15T20:30:00+00:00"} for request in requests]
+    predict(world.server().status().url, asked, request_id="client")
+
+
+def lines(world: World) -> list[dict]:
+    return world.rows(world.endpoint.consistency, [DAY]).to_pylist()
+
+
+@pytest.fixture
+def late(world):
+    """A client was answered while the airline's rows since noon were not online yet; they are now."""
+    view = View.of(world, "carrier_delays")
+    world.serve()
+    rows = view.rows()
+    moment = pa.scalar(NOON, pa.timestamp("us", "UTC"))
+    view.put_online(rows.filter(pc.less(rows["feature_timestamp"], moment)))
+    ask(world)
+    view.put_online(rows)
+    return world
+
+
+def test_what_the_graph_and_clients_asked_is_consistent_and_said_so(world):
+    world.serve()
+    ask(world)
+    result = compared(world)
+    logged = world.rows(world.endpoint.predictions, [DAY])
+    assert said(result).passed
+    assert said(result).sentence == (
+        f"{logged.num_rows:,} answers of 1 days have the inputs and the scores that the lake gives, bit for bit."
+    )
+    assert logged["request_id"].to_pylist().count("client") == 60
+    found = lines(world)
+    assert {line["n"] for line in found} == {logged.num_rows}  # the 200 rows of the proof are none of them
+    assert {line["mismatches"] for line in found} == {0}
+    assert [line["feature"] for line in found].count("score") == 1
+    assert len(found) == 61
+
+
+def test_answers_from_late_features_are_named_with_rate_and_example_and_said_to_be_late(late):
+    result = compared(late)
+    assert not said(result).passed
+    assert "`carrier_delays__" in said(result).sentence
+    assert "the online row is that of 2013-01-15 11:00:00, offline that of 2013-01-15 20:00:00 counts" in (
+        said(result).sentence
+    )
+    by_feature = {line["feature"]: line for line in lines(late)}
+    wrong = by_feature["carrier_delays__arrival_delay_minutes_mean_1d"]
+    assert 30 < wrong["mismatches"] <= 60
+    assert (wrong["late"], wrong["rate"]) == (wrong["mismatches"], wrong["mismatches"] / wrong["n"])
+    assert f"{wrong['late']} of them were answered before the row that counts was online" in said(result).sentence
+    assert wrong["example"].startswith("offline ")
+    assert by_feature["origin_delays__cancelled_rate_1d"]["mismatches"] == 0
+    assert by_feature["score"]["mismatches"] > 0
+    assert "carrier_delays__" in result.produced[DAY].metadata["version 1"].text
+
+
+def test_as_many_as_declared_are_tolerated(late):
+    tolerant = replace(late.endpoint, tolerated_skew=0.2)
+    result = compared(late, tolerant)
+    assert said(result).passed
+    assert ", but for " in said(result).sentence
+    assert said(result).numbers["worst rate"] > 0.01
+
+
+def test_wrong_values_in_the_right_row_are_not_called_late(world):
+    world.serve()
+    view = View.of(world, "weather_at_origin")
+    rows = view.rows()
+    place = rows.column_names.index("humidity_pct")
+    view.put_online(rows.set_column(place, "humidity_pct", pc.add(rows["humidity_pct"], 1.0)))
+    ask(world)
+    result = compared(world)
+    assert said(result).sentence.count("`weather_at_origin__humidity_pct` differs in 60: ") == 1
+    assert "both from the row of 2013-01-15 " in said(result).sentence
+    assert "before the row" not in said(result).sentence
+    wrong = {line["feature"]: line for line in lines(world)}["weather_at_origin__humidity_pct"]
+    assert (wrong["mismatches"], wrong["late"]) == (60, 0)
+
+
+def test_each_version_that_answered_is_compared_by_its_own_bundle(world):
+    world.serve()
+    ask(world, 20)
+    release_copy(world)
+    world.serve()
+    ask(world, 30)
+    compared(world)
+    found = {(line["version"], line["n"]) for line in lines(world)}
+    assert len(found) == 2
+    assert ("2", 30) in found
+
+
+def test_a_second_run_computes_nothing_until_answers_or_features_change(world):
+    world.serve()
+    compared(world)
+    assert compared(world).produced[DAY].reused
+    assert pending.of_consistency(world.endpoint, world.step()).keys() == set()
+    ask(world, 5)
+    predictions.materialize(world.endpoint, world.step(DAY))
+    assert pending.of_consistency(world.endpoint, world.step()).keys() == {DAY}
+    compared(world)
+    memo = world.home / "lake" / "objects" / "memo" / "features" / "weather_at_origin" / "2013-01-14.json"
+    memo.write_text(json.dumps(json.loads(memo.read_text()) | {"data_version": "computed again"}))
+    assert pending.of_consistency(world.endpoint, world.step()).keys() == {"2013-01-13", "2013-01-14", DAY}
+
+
+def test_inputs_of_a_request_function_that_was_edited_since_are_left_out(world, tmp_path, monkeypatch):
+    packed = evaluation.fetch(world.spec, world.step(), "1")
+    assert consistency.comparable(packed) is packed
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "edited.py").write_text("def request_features(flights):\n    return {}\n")
+    edited = replace(packed, schema=msgspec.structs.replace(packed.schema, request_features="edited.request_features"))
+    kept = [wanted.name for wanted in consistency.comparable(edited).schema.inputs]
+    assert "weekday" not in kept
+    assert len(kept) == 53
