@@ -365,7 +365,7 @@ class Model(Declared):
             self.description or f"Predicts `{spec.label}`.",
             kinds=frozenset({"lightgbm", "mlflow", "optuna"}),
             deps=[training.key],
-            checks=(catalogue.FINITE, catalogue.LEARNT),
+            checks=catalogue.TRAINED,
         )
         judged = Node(
             "evaluations",

@@ -66,7 +66,7 @@ def remember(spec: ViewSpec, lake: Lake, found: Collection[Counted]) -> None:
 
 def trained(view: str, lake: Lake) -> Iterator[tuple[str, Mapping[str, list[str]]]]:
     """The models that were trained on a view, each with the values that its newest version knows, by feature."""
-    for place in lake.object_names(_place(view, "trained/").removesuffix(".json")):
+    for place in lake.object_names(f"categories/{view}/trained/"):
         found = json.loads(lake.get_object(place))
         yield f"version {found['version']} of {found['model']}", found["features"]
 
