@@ -16,6 +16,7 @@ from ml_assets.serving.request import MOST_ROWS
 from ml_assets.serving.routing import Router
 from ml_assets.serving.service import Service
 from ml_assets_tests.serving import world
+from ml_assets_tests.serving.test_predictor import Lost
 
 SENT = world.INSTANCE | world.AT
 
@@ -297,3 +298,66 @@ def test_no_damaged_byte_makes_the_endpoint_fail(client: Client, position: int, 
 def test_deep_nesting_is_refused(client: Client, body: bytes):
     assert client.predict(body).status_code in {400, 422}
     assert client.predict(body, "/v2/models/arrival_delay/infer").status_code in {400, 422}
+
+
+def test_an_answer_and_a_metric_say_why_a_view_has_no_row():
+    client = Client()
+    answer = client.predict(
+        {"instances": [SENT | {"carrier": "ZZ"}, SENT | {"at": "2013-03-05T12:00:00Z"}, SENT]}
+    ).json()
+    assert [one["missing_views"] for one in answer["predictions"]] == [
+        {"carrier_delays": "unknown entity"},
+        {"carrier_delays": "too old: 4d 1h > 2d"},
+        {},
+    ]
+    text = client.request("GET", "/metrics").text
+    for reason in ("unknown entity", "too old"):
+        labels = f'endpoint="arrival_delay",reason="{reason}",view="carrier_delays"'
+        assert f"inference_feature_rows_missing_total{{{labels}}} 1.0" in text
+
+
+def test_readiness_tells_what_is_stored_of_each_view():
+    store = world.Store()
+    client = served_by(store)
+    ready = client.request("GET", "/v2/health/ready")
+    assert (ready.status_code, ready.json()["online_store"]) == (
+        200,
+        {
+            "carrier_delays@1": {"state": "ok", "newest": "2013-03-01T11:00:00Z"},
+            "origin_congestion@1": {"state": "ok", "newest": "2013-03-01T12:00:00Z"},
+        },
+    )
+    store.rows.clear()
+    rebind(client)
+    ready = client.request("GET", "/v2/health/ready").json()
+    assert ready["ready"]
+    assert {one["state"] for one in ready["online_store"].values()} == {"nothing stored"}
+
+
+def served_by(store: world.Store) -> Client:
+    client = Client(Router(lambda version: world.predictor(store)))
+    assert client.service.router.offer(b'{"generation": 1, "weights": {"1": 1}}')
+    return client
+
+
+def rebind(client: Client) -> None:
+    for arm in client.service.table().arms.values():
+        arm.predictor.rebind()
+
+
+def test_a_store_that_cannot_be_reached_answers_503_until_it_can():
+    store = Lost()
+    client = served_by(store)
+    for path in ("/predict", "/versions/1/predict"):
+        answer = client.predict(SENT, path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["error"] == "online store: The online store redis://x cannot be used: Connection refused."
+    assert client.predict({"instances": [SENT] * 50}).status_code == 503
+    assert (client.log.records[0].status, client.log.records[0].score) == ("failed", None)
+    for path in ("/v2/health/ready", "/v2/models/arrival_delay/versions/1/ready"):
+        ready = client.request("GET", path)
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        assert "Connection refused" in ready.json()["online_store"]["carrier_delays@1"]["state"]
+    store.lost = False
+    rebind(client)
+    assert client.predict(SENT).status_code == client.request("GET", "/v2/health/ready").status_code == 200

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_assets.errors import ArtefactError, EndpointError
+from ml_assets.errors import ArtefactError, EndpointError, StoreUnavailableError
 from ml_assets.features.encode import Input, encode
 from ml_assets.serving.bundle import Bundle, Golden
-from ml_assets.serving.predictor import Predictor
+from ml_assets.serving.predictor import Predictor, duration
 from ml_assets_tests.serving import world
 
 ROW = ("UA", "EWR", 719.0, world.NOON_US + 2 * world.HOUR_US, None)
@@ -166,3 +166,120 @@ def test_a_request_function_that_is_not_installed_is_named():
 def test_a_schema_of_another_width_than_the_model_is_refused():
     with pytest.raises(ArtefactError, match="reads 9 inputs, its schema lists 10"):
         made(inputs=(*world.SCHEMA.inputs, Input("more", "numeric")))
+
+
+def missing(predictor: Predictor, row: tuple = ROW, at: int = world.NOON_US) -> dict[str, str]:
+    return predictor.predict([row], [at]).missing[0]
+
+
+def test_each_view_without_a_row_says_why(predictor: Predictor):
+    assert missing(predictor) == {}
+    assert missing(predictor, ("ZZ", None, *ROW[2:])) == {
+        "carrier_delays": "unknown entity",
+        "origin_congestion": "null key",
+    }
+    late = world.NOON_US + 2 * 24 * world.HOUR_US
+    assert missing(predictor, at=late) == {"carrier_delays": "too old: 2d 1h > 2d"}
+
+
+def test_a_view_that_is_not_there_or_is_empty_says_that_nothing_is_stored():
+    store = world.Store()
+    del store.schemas["origin_congestion@1"], store.rows["carrier_delays@1", ("UA",)]
+    assert missing(world.predictor(store)) == dict.fromkeys(("carrier_delays", "origin_congestion"), "nothing stored")
+
+
+def test_a_batch_says_of_each_row_what_the_row_alone_would_say(predictor: Predictor):
+    rows = [ROW, ("ZZ", "EWR", *ROW[2:]), ("UA", None, *ROW[2:])]
+    together = predictor.predict(rows, [world.NOON_US] * 3)
+    assert together.missing == [missing(predictor, row) for row in rows]
+    assert [set(why) for why in together.missing] == [set(), {"carrier_delays"}, {"origin_congestion"}]
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [(0, "0s"), (90_000_000, "1min 30s"), (2 * 86_400_000_000, "2d"), (86_400_000_001, "1d 1us"), (7, "7us")],
+)
+def test_a_span_is_written_in_units(span: int, text: str):
+    assert duration(span) == text
+
+
+def with_defaults(store: world.Store | None = None, **defaults: float | str) -> Predictor:
+    views = (
+        msgspec.structs.replace(world.SCHEMA.views[0], defaults={"mean_6h": 0.25}),
+        msgspec.structs.replace(world.SCHEMA.views[1], defaults=defaults or {"mood": "calm"}),
+    )
+    schema = msgspec.structs.replace(world.SCHEMA, views=views)
+    return Predictor(Bundle(world.train(), schema, world.golden(world.train()), "d"), store or world.Store())
+
+
+def test_defaults_stand_where_no_row_counts_and_the_reason_is_said():
+    scored = with_defaults().predict([("ZZ", None, *ROW[2:])], [world.NOON_US])
+    features = scored.features[0]
+    assert (features["carrier_delays__mean_6h"], features["carrier_delays__count_6h"]) == (0.25, None)
+    assert (features["origin_congestion__mood"], features["origin_congestion__departures_1h"]) == ("calm", None)
+    assert scored.missing == [{"carrier_delays": "unknown entity", "origin_congestion": "null key"}]
+    assert scored.ages_us == [{"carrier_delays": None, "origin_congestion": None}]
+
+
+def test_defaults_stand_for_rows_that_are_too_old_and_for_views_without_any():
+    late = world.NOON_US + 9 * 24 * world.HOUR_US
+    assert with_defaults().predict([ROW], [late]).features[0]["carrier_delays__mean_6h"] == 0.25
+    store = world.Store()
+    store.schemas.clear()
+    assert with_defaults(store).predict([ROW], [world.NOON_US]).features[0]["origin_congestion__mood"] == "calm"
+
+
+def test_a_null_of_a_row_that_counts_is_no_default():
+    store = world.Store()
+    store.rows["carrier_delays@1", ("UA",)] = (world.NOON_US - world.HOUR_US, (2.0, None, None))
+    scored = with_defaults(store).predict([ROW], [world.NOON_US])
+    assert (scored.features[0]["carrier_delays__mean_6h"], scored.missing) == (None, [{}])
+
+
+def test_the_version_of_a_view_names_what_is_looked_up():
+    store = world.Store()
+    store.schemas["carrier_delays@2"] = (("carrier",), ("mean_6h", "count_6h", "unused"))
+    store.rows["carrier_delays@2", ("UA",)] = (world.NOON_US - world.HOUR_US, (1.5, 2.5, None))
+    views = (msgspec.structs.replace(world.SCHEMA.views[0], version=2), world.SCHEMA.views[1])
+    schema = msgspec.structs.replace(world.SCHEMA, views=views)
+    predictor = Predictor(Bundle(world.train(), schema, world.golden(world.train()), "d"), store)
+    assert predictor.predict([ROW], [world.NOON_US]).features[0]["carrier_delays__mean_6h"] == 1.5
+
+
+class Lost(world.Store):
+    """A store that cannot be reached while `lost`."""
+
+    lost = True
+
+    def reach(self):
+        if self.lost:
+            raise StoreUnavailableError("The online store redis://x cannot be used: Connection refused.")
+
+    def lookup_many(self, view, keys, at):
+        self.reach()
+        return super().lookup_many(view, keys, at)
+
+    def schema(self, view):
+        self.reach()
+        return super().schema(view)
+
+    def newest(self, view):
+        self.reach()
+        return super().newest(view)
+
+
+def test_a_store_that_cannot_be_reached_is_never_a_null():
+    store = Lost()
+    predictor = world.predictor(store)
+    with pytest.raises(StoreUnavailableError, match="Connection refused"):
+        predictor.predict([ROW], [world.NOON_US])
+    store.lost = False
+    predictor.rebind()
+    assert missing(predictor) == {}
+    store.lost = True
+    predictor.rebind()
+    states = predictor.stores()
+    assert states["carrier_delays"].newest == world.NOON_US - world.HOUR_US
+    assert "Connection refused" in states["carrier_delays"].unreachable
+    with pytest.raises(StoreUnavailableError, match="Connection refused"):
+        predictor.predict([ROW], [world.NOON_US])

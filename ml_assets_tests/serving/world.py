@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ml_assets.adapters.online.sqlite import SqliteOnlineStore
+from ml_assets.adapters.online import OnlineStore, open_store
 from ml_assets.features.encode import Input, encode
 from ml_assets.serving import bundle
 from ml_assets.serving.bundle import Bundle, Golden, RequestField, ServingSchema, ViewRef
@@ -154,11 +154,11 @@ def routed(weights: Mapping[str, float] | None = None, generation: int = 1) -> R
     return router
 
 
-def fill_store(path: Path) -> SqliteOnlineStore:
+def fill_store(place: Path | str) -> OnlineStore:
     """Two hours of two views; stored with the features in another order than the schema lists them."""
     import pyarrow as pa
 
-    store = SqliteOnlineStore(path)
+    store = open_store(str(place))
     hours = [NOON - timedelta(hours=1), NOON]
     grid = pa.array([hour for hour in hours for _ in CARRIERS], pa.timestamp("us", "UTC"))
     numbers = [float(n) / 3 for n in range(len(grid))]
