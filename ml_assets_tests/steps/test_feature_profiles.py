@@ -3,9 +3,11 @@
 import pyarrow as pa
 import pytest
 
+from ml_assets.features.encode import Input
 from ml_assets.reading import connect
 from ml_assets.records import Finding, StepResult
-from ml_assets.steps import catalogue, feature_profiles, features, ingest
+from ml_assets.steps import catalogue, categories, feature_profiles, features, ingest
+from ml_assets.steps.specs import ModelSpec
 from ml_assets_tests.flights import DAYS, finding
 from ml_assets_tests.project import Project, checks, days, flights
 
@@ -122,6 +124,26 @@ def test_a_category_stays_unseen_when_its_first_day_is_computed_again(words):
     words.land(f"{NEXT}-late.parquet", flights(NEXT, hours=(22,), carriers=("DL",), delay=-5.0))
     take_in(words, NEXT)
     assert not says(compute(words, NEXT), catalogue.KNOWN_CATEGORIES).passed
+
+
+def trained_with(project: Project, *brands: str) -> None:
+    table, view = project.table("flights"), project.view("last_flight")
+    spec = ModelSpec("lateness", table, "known_at", table, "delay > 15", (view,))
+    inputs = [Input("last_flight__brand", "categorical", brands), Input("last_flight__delay", "numeric")]
+    categories.remember_training(spec, project.lake, "3", inputs)
+
+
+def test_what_a_model_was_trained_with_is_known(words):
+    compute(words, MONTH[0], MONTH[-1])
+    trained_with(words, "DL!", "UA!")
+    assert says(compute(words, NEXT), catalogue.KNOWN_CATEGORIES).passed
+
+
+def test_the_models_that_do_not_know_an_unseen_category_are_named(words):
+    compute(words, MONTH[0], MONTH[-1])
+    trained_with(words, "B6!", "UA!")
+    sentence = says(compute(words, NEXT), catalogue.KNOWN_CATEGORIES).sentence
+    assert "version 3 of lateness knows none of these and reads them as missing." in sentence
 
 
 def test_a_run_over_all_days_has_nothing_to_compare_categories_with(words):
