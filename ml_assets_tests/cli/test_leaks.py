@@ -1,0 +1,142 @@
+"""`ml-assets leaks`: the proofs of a project on what its lake holds."""
+
+import importlib
+import json
+import shutil
+
+import dagster as dg
+import pytest
+
+from ml_assets.cli.leaks import GOOD, LEAK, NOTHING, WARNING
+from ml_assets.components import Model
+from ml_assets.components.declared import Declared
+from ml_assets.components.project import Project as Components
+from ml_assets.steps import features, labels, training_set
+from ml_assets_tests.cli.airline import Airline
+from ml_assets_tests.leaks.planted import with_column
+from ml_assets_tests.project import DOCUMENTS, Project, days
+
+MODEL = """\
+type: ml_assets.components.Model
+attributes:
+  name: late
+  spine: {table: flights, time: arrived_at - INTERVAL 1 HOUR}
+  label: {table: flights, expression: delay % 2 = 0, horizon: 1d}
+  features: [carrier_delays, last_flight]
+  train: {validation: 3d, test: 3d, gap: 1h, min_rows: 50}
+"""
+TWO_WEEKS = days("2013-01-01", "2013-01-14")
+
+
+def model_of(project):
+    tree = dg.ComponentTree.from_module(
+        defs_module=importlib.import_module(f"{project.package}.defs"), project_root=project.folder
+    )
+    components = Components(tree.get_all_components(of_type=Declared))
+    return components.named(Model)["late"].spec(components)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """Two weeks of the airline, up to the training set of a model."""
+    folder = tmp_path_factory.mktemp("taught")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
+        patch.syspath_prepend(folder / "code")
+        project = Project(folder / "code", DOCUMENTS | {"late": MODEL})
+        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+        project.land_days(*TWO_WEEKS)
+        taught = Airline(folder / "code", folder / "home", project.table("flights"))
+        taught.take_in(*TWO_WEEKS)
+        model, run = model_of(project), project.step(TWO_WEEKS[0], TWO_WEEKS[-1])
+        for view in model.views:
+            features.materialize(view, run)
+        labels.materialize(model, run)
+        training_set.materialize(model, project.step())
+        yield taught
+
+
+def proofs(airline, *arguments):
+    ran = airline.run("leaks", *arguments, "--json")
+    return ran.returncode, {(p["asset"], p["proof"]): p for p in json.loads(ran.stdout)}
+
+
+def test_the_proofs_are_listed_with_verdict_and_evidence(taught):
+    ran = taught.run("leaks", "airline")
+    lines = ran.stdout.splitlines()
+    assert ran.returncode == 0, ran.stdout
+    assert lines[0].split() == ["verdict", "asset", "proof", "evidence"]
+    assert next(line for line in lines if "rows_come_out_the_same_without_later_data" in line).startswith("holds ")
+    assert "flights came as history, or not at all" in ran.stdout
+    assert "hold; 1 had nothing to prove yet." in ran.stderr
+
+
+def test_the_same_for_programs_with_numbers(taught):
+    code, found = proofs(taught, "late")
+    echo = found["training_sets/late", "no_feature_echoes_the_label"]
+    assert code == 0
+    assert echo["verdict"] == GOOD
+    assert echo["numbers"]["best features"]
+    assert {asset for asset, _ in found} == {
+        "features/carrier_delays", "features/last_flight", "models/late", "training_sets/late",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def own(taught, tmp_path):
+    return taught.copied(tmp_path)
+
+
+def test_a_leak_in_the_lake_is_named_and_the_command_fails(own):
+    rows = own.lake.dataset("training_sets/late").to_table()
+    own.lake.write("training_sets/late", with_column(rows, "last_flight__last_delay", rows["label"].to_pylist()))
+    code, found = proofs(own, "airline/late")
+    assert code == 1
+    leaks = {proof for (_, proof), each in found.items() if each["verdict"] == LEAK}
+    assert leaks == {"rows_come_out_the_same_without_later_data", "no_feature_echoes_the_label"}
+
+
+def test_a_view_that_was_filled_by_hand_is_named(own):
+    rows = own.lake.dataset("features/last_flight").to_table()
+    filled = with_column(rows, "last_delay", [7.0] * rows.num_rows)
+    own.lake.write("features/last_flight", filled, partitions=list(TWO_WEEKS))
+    ran = own.run("leaks", "late")
+    assert ran.returncode == 1
+    assert "has other values in last_delay" in ran.stdout
+    assert "1 found a leak" in ran.stderr
+
+
+def test_a_training_set_of_another_declaration_is_a_warning(own, tmp_path):
+    edited = Airline(tmp_path / "code", own.home, own.spec)
+    shutil.copytree(own.code, edited.code)
+    (path,) = edited.code.glob("*/defs/airline/defs.yaml")
+    path.write_text(path.read_text().replace("windows: [6h, 1d]", "windows: [6h, 2d]"))
+    ran = edited.process("leaks", "late", "--json")
+    found = {(p["asset"], p["proof"]): p for p in json.loads(ran.stdout)}
+    assert ran.returncode == 0, ran.stderr
+    assert found["training_sets/late", ""]["verdict"] == WARNING
+    assert "has no carrier_delays__delay_mean_2d" in found["training_sets/late", ""]["evidence"]
+    view = found["features/carrier_delays", "recomputed_without_later_data_it_is_the_same"]
+    assert (view["verdict"], "Materialize features/carrier_delays again" in view["evidence"]) == (WARNING, True)
+
+
+def test_on_an_empty_lake_it_says_what_to_materialize(taught, tmp_path):
+    empty = Airline(taught.code, tmp_path / "home", taught.spec)
+    code, found = proofs(empty, "late")
+    assert code == 0
+    assert found["training_sets/late", ""]["verdict"] == NOTHING
+    assert "dg launch --assets 'training_sets/late'" in found["training_sets/late", ""]["evidence"]
+    assert (
+        "dg launch --assets 'features/last_flight' --partition 2013-01-01"
+        in found["features/last_flight", ""]["evidence"]
+    )
+
+
+def test_a_wrong_name_is_answered_with_those_there_are(taught):
+    assert "There is no use case and no model 'flight'. There are: airline, late." in taught.refused("leaks", "flight")
+
+
+def test_help_says_what_is_proven(taught):
+    said = " ".join(taught.said("leaks", "--help").split())
+    assert "no_row_is_in_two_splits" in said
+    assert "Exit code 1 when a leak is found" in said
