@@ -1,7 +1,7 @@
 """`ml-assets leaks`: proves on what is in the lake that features and training sets hold nothing of the future."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,12 +81,22 @@ def _wanted(name: str) -> "tuple[list[Model], list[FeatureView]]":
     known = project.project()
     every_model, every_view = known.named(Model), known.named(FeatureView)
     models = [model for model in every_model.values() if _is_meant(model, name)]
-    used = {view for model in models for view in model.features}
+    used = _with_upstream({view for model in models for view in model.features}, every_view)
     views = [view for key, view in every_view.items() if key in used or view.use_case == name or not name]
     if not models and not views:
         there = sorted({each.use_case for each in every_model.values()} | set(every_model))
         raise MlAssetsError(f"There is no use case and no model '{name}'. There are: {shorten(there, 20) or 'none'}.")
     return models, views
+
+
+def _with_upstream(used: set[str], every: "Mapping[str, FeatureView]") -> set[str]:
+    """Views, and the views that they read."""
+    found, new = set[str](), used
+    while new:
+        found |= new
+        read = {table for key in new & set(every) for table in every[key].spec(project.project()).view.tables}
+        new = (read & set(every)) - found
+    return found
 
 
 def _is_meant(declared: "Declared", name: str) -> bool:

@@ -48,10 +48,10 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         return {spec.name: StepResult(produced, (*findings, *_of_standing(spec, run, list(produced))))}
     rows, findings = _compute(spec, run, due)
     judged = feature_profiles.judge(spec, run, rows, due)
-    findings += arrival_lag.findings(spec, run, rows, due)
     proven = not any(not finding.passed and not finding.warn for finding in findings)
     good = [partition for partition in due if proven and partition not in judged.refused]
-    findings += judged.findings
+    # late rows are right rows: they are served, and what is downstream in this run is stopped by the check
+    findings += (*arrival_lag.findings(spec, run, rows, due), *judged.findings)
     if not good:
         return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, None, list(produced))))}
     rows = among(rows, "partition_key", good) if judged.refused else rows
