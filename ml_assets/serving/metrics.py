@@ -20,7 +20,7 @@ class Metrics:
     def __init__(self, endpoint: str, router: Router, log: PredictionSink) -> None:
         registry = self._registry = CollectorRegistry()
         by_version = {"labelnames": ("endpoint", "version"), "registry": registry}
-        self._endpoint = endpoint
+        self._endpoint, self._router = endpoint, router
         self._requests = Counter(
             "inference_requests", "Requests answered", ("endpoint", "version", "code"), registry=registry
         )
@@ -71,7 +71,18 @@ class Metrics:
 
     def text(self) -> bytes:
         """Give the exposition format."""
+        self._show_stores()
         return generate_latest(self._registry)
+
+    def _show_stores(self) -> None:
+        self._reached.clear()
+        self._newest.clear()
+        table = self._router.table
+        for arm in table.arms.values() if table else ():
+            for state in arm.predictor.stores().values():
+                self._reached.labels(self._endpoint, state.stored).set(state.unreachable is None)
+                if state.newest is not None:
+                    self._newest.labels(self._endpoint, state.stored).set(state.newest / 1e6)
 
     def _observe_ages(self, by_view: Mapping[str, float | None]) -> None:
         for view, age in by_view.items():
@@ -100,6 +111,9 @@ class Metrics:
             "prediction_log_dropped", "Records that could not be logged since the start", registry=self._registry
         )
         dropped.set_function(lambda: log.dropped)
+        by_view = {"labelnames": ("endpoint", "view"), "registry": self._registry}
+        self._reached = Gauge("online_store_reached", "Whether the online store answered a moment ago", **by_view)
+        self._newest = Gauge("online_store_newest_timestamp_seconds", "Time of the newest feature row", **by_view)
         self._weights = Gauge("routing_weight", "Share of the traffic", ("version",), registry=self._registry)
 
     def routed(self, shares: Mapping[str, float]) -> None:

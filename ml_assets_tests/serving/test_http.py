@@ -358,6 +358,11 @@ def test_a_store_that_cannot_be_reached_answers_503_until_it_can():
         ready = client.request("GET", path)
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         assert "Connection refused" in ready.json()["online_store"]["carrier_delays@1"]["state"]
+    stored = 'endpoint="arrival_delay",view="carrier_delays@1"'
+    assert f"online_store_reached{{{stored}}} 0.0" in client.request("GET", "/metrics").text
     store.lost = False
     rebind(client)
+    shown = client.request("GET", "/metrics").text
+    assert f"online_store_reached{{{stored}}} 1.0" in shown
+    assert f"online_store_newest_timestamp_seconds{{{stored}}} 1.3621356e+09" in shown
     assert client.predict(SENT).status_code == client.request("GET", "/v2/health/ready").status_code == 200

@@ -164,7 +164,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     con = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     con.execute("PRAGMA journal_mode = WAL")
     con.execute("PRAGMA synchronous = NORMAL")  # loses no consistency, and after a power cut at most the last writes
-    con.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # an index that does not fit is written over and over
     return con
 
 
@@ -179,6 +178,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _insert(con: sqlite3.Connection, view: str, schema: ViewSchema, rows: "pa.Table", keep: timedelta | None) -> int:
     stored = _merge_schema(con, view, schema)
     taken = encoded(stored, rows)
+    con.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # an index that does not fit is written over and over
     con.executemany(_INSERT, ((view, *row) for row in taken))
     _expire(con, view, keep)
     return len(taken)
