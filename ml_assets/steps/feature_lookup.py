@@ -12,6 +12,7 @@ from ml_assets.errors import FeatureError, TableNotFoundError, shorten
 from ml_assets.features.join import join_as_of
 from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
 from ml_assets.steps import view_versions
+from ml_assets.steps.online import stored_name
 from ml_assets.steps.specs import ViewSpec
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
 def online(spec: ViewSpec, store: OnlineStore, lake: Lake, entity: Mapping[str, Any], at: datetime) -> Seen:
     """What the online store gives at the same moment, as serving reads it; nothing where it has no such view."""
     view, nothing = spec.view, {name: spec.view.defaults.get(name) for name in spec.view.features()}
-    stored = f"{view.name}@{view_versions.current(spec, lake)}"
+    stored = stored_name(spec, lake)
     try:
         columns, features = store.schema(stored)
     except TableNotFoundError:
