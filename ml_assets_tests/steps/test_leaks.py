@@ -145,3 +145,12 @@ def test_every_run_of_a_view_says_it(project):
     for _ in range(2):
         result = features.materialize(spec, project.step(WEEK[0], WEEK[-1]))[spec.name]
         assert [found.passed for found in result.findings if found.check == catalogue.ARRIVES.name] == [True]
+
+
+def test_late_rows_are_right_rows_and_go_into_the_lake_though_the_check_fails(project):
+    hourly(project, behind=timedelta(hours=2, minutes=40))
+    ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1], outputs=frozenset({"tables/flights"})))
+    spec = project.view("carrier_delays")
+    result = features.materialize(spec, project.step(WEEK[0], WEEK[-1]))[spec.name]
+    assert [found.passed for found in result.findings if found.check == catalogue.ARRIVES.name] == [False]
+    assert set(result.produced) == set(WEEK)
