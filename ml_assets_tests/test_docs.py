@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from ml_assets.features.view import FUNCTIONS
 from ml_assets.orchestration.library import FILE
+from ml_assets.steps import catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "tables.md", ROOT / "README.md"
+FEATURES = ROOT / "docs" / "features.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
 
@@ -135,26 +138,113 @@ def test_the_shop_of_the_page_quarantines_and_releases_as_it_says(shop, monkeypa
     assert {row["order_id"] for row in shop.rows("tables/orders")} >= {"O-00917"}
 
 
-SCHEMA = next(
-    json.loads(each["schema"])
+def views_of(page: Path) -> list[str]:
+    return [block for block in fenced(page, "yaml") if block.startswith("type: ml_assets.components.FeatureView")]
+
+
+@pytest.fixture
+def flights(project):
+    """A project with the tables of the flights example."""
+    documents = (ROOT / "ml_assets/defs/flights/defs.yaml").read_text().split("---\n")
+    project.tables = [
+        each for each in documents if each.partition("type: ")[2].startswith("ml_assets.components.Table")
+    ]
+    return project
+
+
+def test_the_views_of_the_page_load_beside_the_tables_of_the_flights(flights):
+    assert len(views_of(FEATURES)) >= 4
+    flights.declare(*flights.tables, *views_of(FEATURES))
+    repository = flights.load().get_repository_def()
+    names = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
+    assert {f"features/{name_of(block)}" for block in views_of(FEATURES)} <= names
+
+
+WRONG = {
+    "SELECT carrier, known_at, FROM WHERE": "syntax error at or near",
+    "SELECT carrier, known_at, dely AS d FROM flights": "Referenced column",
+    "SELECT carrier, known_at, delay AS d FROM flihgts": "there is no 'flihgts'",
+    "SELECT carrier, delay AS d FROM flights": "does not select 'known_at'",
+    "SELECT carrier, known_at, random() AS d FROM flights": "uses random()",
+    "SELECT carrier, known_at, d FROM v": "made from each other",
+    "{delay: {functions: [mean], windows: [90d]}}": "longer than the history",
+    "{delay: {functions: [mean], windows: [30m]}}": "shorter than its grid",
+    "{delay: {functions: [avg], windows: [6h]}}": "Known functions",
+    "{flight_id: {functions: [mean], windows: [6h]}}": "can take it",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_the_page_says_of_a_fault_is_what_is_seen(project, wrong):
+    from ml_assets.orchestration.loading import problems
+    from ml_assets_tests.project import FLIGHTS
+
+    form = f"table: flights\n  aggregations: {wrong}" if wrong.startswith("{") else f"sql: {wrong}"
+    view = (
+        f"type: ml_assets.components.FeatureView\nattributes:\n  name: v\n  entity: [carrier]\n  every: 1h\n  {form}\n"
+    )
+    project.declare(FLIGHTS, view)
+    with pytest.raises(Exception) as caught:  # noqa: PT011  Dagster wraps it
+        project.load().get_repository_def()
+    (seen,) = problems(caught.value)
+    cells = re.findall(r"^\| [^|]+ \| `(.+?)` \|$", FEATURES.read_text(), re.MULTILINE)
+    (said,) = [cell for cell in cells if WRONG[wrong] in cell]
+    words = [part.strip() for part in re.split(r"v from w|from v\.|carriers, ", said.replace("'", "`"))]
+    assert all(part in seen.replace("'", "`") for part in words if len(part) > 3)
+    assert re.search(r"defs\.yaml:\d+: ", seen)
+
+
+SCHEMAS = {
+    each["name"].rpartition(".")[2]: json.loads(each["schema"])
     for each in json.loads(FILE.read_text())[0]["componentTypes"]
-    if each["name"].endswith("Table")
-)
-FIELDS = sorted(
-    {name for each in (SCHEMA, *SCHEMA["$defs"].values()) for name in each["properties"]}
-    | {
-        word
-        for each in SCHEMA["$defs"].values()
-        for said in each["properties"].values()
-        for word in said.get("enum", ())
-    }
-)
+}
 
 
-@pytest.mark.parametrize("field", FIELDS)
+def fields(schema: dict) -> list[str]:
+    """The fields of a component and of what is in it, and the words that they take."""
+    parts = schema["$defs"].values()
+    words = {word for each in parts for said in each["properties"].values() for word in said.get("enum", ())}
+    return sorted({name for each in (schema, *parts) for name in each["properties"]} | words)
+
+
+@pytest.mark.parametrize("field", fields(SCHEMAS["Table"]))
 def test_the_page_speaks_of_every_field_of_a_table(field):
-    code = re.findall(r"`[^`\n]+`", PAGE.read_text()) + fenced(PAGE, "yaml")
-    assert any(re.search(rf"\b{re.escape(field)}\b", each) for each in code)
+    assert spoken_of(field, PAGE)
+
+
+@pytest.mark.parametrize("field", fields(SCHEMAS["FeatureView"]))
+def test_the_page_speaks_of_every_field_of_a_view(field):
+    shared = [each for name, each in SCHEMAS["FeatureView"]["$defs"].items() if name in SCHEMAS["Table"]["$defs"]]
+    told_there = any(field in each["properties"] for each in shared) or field in fields(SCHEMAS["Table"])
+    assert spoken_of(field, FEATURES) or (told_there and field not in SCHEMAS["FeatureView"]["properties"])
+
+
+def spoken_of(field: str, page: Path) -> bool:
+    code = re.findall(r"`[^`\n]+`", page.read_text()) + fenced(page, "yaml")
+    return any(re.search(rf"\b{re.escape(field)}\b", each) for each in code)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_page_speaks_of_every_function_of_a_window(name):
+    assert re.search(rf"^\|[^|]*`{name}`[^|]*\|", FEATURES.read_text(), re.MULTILINE)
+
+
+CHECKS = (
+    *(catalogue.HINDSIGHT, catalogue.UNIQUE, catalogue.GRID_FITS, catalogue.ARRIVES, catalogue.RETAINED),
+    *(catalogue.ONLINE, catalogue.ALIVE, catalogue.KNOWN_CATEGORIES, catalogue.AS_EXPECTED, catalogue.USEFUL),
+    *(catalogue.REPEATED, catalogue.NO_ECHO, catalogue.NO_TWINS, catalogue.EQUAL_BITS, catalogue.CONSISTENT),
+)
+
+
+@pytest.mark.parametrize("name", [check.name for check in CHECKS])
+def test_the_page_speaks_of_every_check_on_features(name):
+    assert f"`{name}`" in FEATURES.read_text()
+
+
+def test_the_page_shows_the_picture_of_the_clocks_and_the_commands_on_features():
+    assert "](clocks.svg)" in FEATURES.read_text()
+    said = {tuple(command[:2]) for page, command in commands() if page == "features.md"}
+    assert said >= {("features", name) for name in ("list", "show", "preview", "get", "catalogue")}
 
 
 def commands_of(text: str) -> list[list[str]]:
