@@ -5,16 +5,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ml_assets.adapters.lake import Lake, PartitionRange
+from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.online.base import OnlineStore, ViewSchema, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
 from ml_assets.engine import connect, quote
 from ml_assets.errors import StoreUnavailableError, shorten
-from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
 from ml_assets.records import Finding, unchanged
 from ml_assets.steps import catalogue, view_versions
 from ml_assets.steps.arrow import among
-from ml_assets.steps.days import runs_of, shift, start_of
+from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ViewSpec
 
@@ -40,15 +40,18 @@ def findings(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[s
     if not (days and run.lake.exists(spec.name)):
         return unchanged(catalogue.ONLINE.name)
     try:
-        return (_settled(spec, run, rows),)
+        return (_settled(spec, run, rows, days),)
     except StoreUnavailableError as error:
         if rows is not None:
             raise
         return (Finding(catalogue.ONLINE.name, passed=False, sentence=str(error)),)
 
 
-def keep(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table") -> None:
-    """Write rows of a view under a name of the store, in place of all that was there of their days."""
+def keep(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table", days: Sequence[str]) -> None:
+    """Write rows of a view under a name of the store, in place of all that was there of these days.
+
+    Day by day, since Redis answers nobody during a write; days that would expire at once are left out.
+    """
     entity = spec.view.entity
     if name in store.views() and store.schema(name).entity != entity:
         store.drop(name)  # a version that no model uses was edited in place
@@ -57,24 +60,29 @@ def keep(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table") -> Non
     if not spec.daily:  # all of them, so that an entity that has left the table leaves the store as well
         always = {"first": _ALWAYS[0], "last": _ALWAYS[1]}
         store.replace(name, entity, features, rows.select(columns), keep=None, **always)
-    days = sorted(set(rows["partition_key"].to_pylist())) if spec.daily else []
-    for first, last in runs_of(days):
-        part = among(rows, "partition_key", [day for day in days if first <= day <= last]).select(columns)
-        span = {"first": start_of(first), "last": start_of(last) + DAY - timedelta(microseconds=1)}
+    for day in _lasting(spec, store.newest(name), rows, days) if spec.daily else ():
+        part = among(rows, "partition_key", [day]).select(columns)
+        span = {"first": start_of(day), "last": start_of(day) + DAY - timedelta(microseconds=1)}
         store.replace(name, entity, features, part, keep=spec.keep, **span)
 
 
-def _settled(spec: ViewSpec, run: Run, rows: "pa.Table | None") -> Finding:
+def _lasting(spec: ViewSpec, newest: int | None, rows: "pa.Table", days: Sequence[str]) -> list[str]:
+    last = max([newest or 0, *(microseconds(start_of(day)) for day in set(rows["partition_key"].to_pylist()))])
+    oldest = last - spec.keep // MICROSECOND
+    return [day for day in sorted(days) if microseconds(start_of(day) + DAY) > oldest]
+
+
+def _settled(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> Finding:
     """Say what was wrong with the stored rows, and put it right; where rows are fresh, what is wrong after that."""
     store, name = run.online_store, stored_name(spec, run.lake)
     if rows is not None and name in store.views():
-        keep(spec, store, name, rows)
+        keep(spec, store, name, rows, days)
     newest = _of_newest_day(spec, run.lake)
     found = _compared(spec, store, name, newest)
     if found.passed:
         return found
     run.log(f"{spec.name}: {found.sentence}")
-    keep(spec, store, name, _newest_days(spec, run.lake))
+    keep(spec, store, name, *_newest_days(spec, run.lake))
     again = _compared(spec, store, name, newest)
     if rows is not None or not again.passed:
         return again
@@ -82,10 +90,10 @@ def _settled(spec: ViewSpec, run: Run, rows: "pa.Table | None") -> Finding:
     return replace(found, warn=True, sentence=sentence)
 
 
-def _newest_days(spec: ViewSpec, lake: Lake) -> "pa.Table":
-    newest = max(lake.partitions(spec.name), default="") if spec.daily else ""
-    span = PartitionRange(shift(newest, -(spec.keep // DAY)), newest) if newest else None
-    return lake.dataset(spec.name, partitions=span).to_table()
+def _newest_days(spec: ViewSpec, lake: Lake) -> tuple["pa.Table", list[str]]:
+    days = sorted(lake.partitions(spec.name)) if spec.daily else []
+    days = [day for day in days if day >= shift(days[-1], -(spec.keep // DAY))]
+    return lake.dataset(spec.name, partitions=days or None).to_table(), days
 
 
 def _of_newest_day(spec: ViewSpec, lake: Lake) -> "pa.Table":

@@ -1,5 +1,6 @@
 """What the feature step finds in the online store, and puts right."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from ml_assets.adapters.online import microseconds, open_store
 from ml_assets.errors import StoreUnavailableError
 from ml_assets.records import Finding
-from ml_assets.steps import catalogue, features, ingest
+from ml_assets.steps import catalogue, features, ingest, online
 from ml_assets_tests.adapters.redis_server import running
 from ml_assets_tests.project import Project, days
 
@@ -126,3 +127,22 @@ def test_redis_holds_the_same_and_without_it_fresh_rows_fail_and_come_later(land
         assert compute(landed, "last_flight", WEEK[-1], WEEK[-1]).passed
         assert open_store(server.url).lookup("last_flight@1", ("UA",), FAR)
         assert compute(landed, "last_flight").passed
+
+
+def test_days_that_would_expire_at_once_are_not_written(landed, monkeypatch):
+    spec = landed.view("last_flight")
+    short = replace(spec, keep=timedelta(days=2))
+    written, store = [], landed.step().online_store
+    monkeypatch.setattr(store, "replace", lambda *_, first, **__: written.append(first.date().isoformat()))
+    features.materialize(spec, landed.step(WEEK[0], WEEK[-1]))
+    online.keep(short, store, "v", landed.lake.dataset(spec.name).to_table(), WEEK)
+    assert written == [*WEEK[-3:]]
+
+
+def test_a_day_that_lost_all_its_rows_leaves_none_online(landed):
+    compute(landed, "last_flight")
+    store, spec = landed.step().online_store, landed.view("last_flight")
+    empty = landed.lake.dataset(spec.name).to_table().slice(0, 0)
+    assert store.newest("last_flight@1") > microseconds(datetime(2013, 1, 6, tzinfo=UTC))
+    online.keep(spec, store, "last_flight@1", empty, [WEEK[-1]])
+    assert store.newest("last_flight@1") < microseconds(datetime(2013, 1, 6, tzinfo=UTC))
