@@ -6,9 +6,10 @@ feature of rain is both constant and right for a week, so it counts only when it
 
 How far a distribution moved is the population stability index (PSI) between a day and the 28 before it, over tenths of
 those (words: the twenty most frequent), with one more bin for rows without a value. Rows of one day are no sample of a
-month - a feature over 28 days moves slowly, the weather of a day is its own - so a PSI is out of line only when it is
-above 0.25 and above what is usual: mean + 2.8 standard deviations of log PSI of up to 56 earlier days, as
-`monitoring.calibrate` has it.
+month: a feature over 28 days moves slowly, the weather of a day is its own. So a PSI is out of line only above 0.25 and
+above what is usual, mean + 3.5 standard deviations of the log PSI of the 28 days before, as `monitoring.calibrate` has
+it with 2.8. On the flights of 2013, day by day over 49 features, that is 25 of 17,885 feature days, most of them the
+blizzard of 9 February and the holidays; nothing was called dead or constant.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
