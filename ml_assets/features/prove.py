@@ -12,7 +12,7 @@ from ml_assets.engine import literal, quote
 from ml_assets.errors import FeatureError, shorten
 from ml_assets.features.check import stored_type
 from ml_assets.features.compute import compute
-from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
+from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,10 @@ def time_travel(
     differences: list[str] = []
     with engine.connect() as past:
         for table in view.tables:
-            past.register(_whole(table), con.sql(f"FROM {quote(table)}").to_arrow_table())
+            # Batch by batch into a table of its own, which DuckDB can put on disk.
+            past.register("_given", con.sql(f"FROM {quote(table)}").to_arrow_reader())
+            past.execute(f"CREATE TEMP TABLE {quote(_whole(table))} AS FROM _given")
+            past.unregister("_given")
         past.register("_stored", stored)
         step = (last - first) / _CUTS
         for number in range(1, _CUTS + 1):
@@ -64,7 +67,7 @@ def _differences_at(
     for manner, hide in (("removed", _removed), ("poisoned", _poisoned)):
         for table in view.tables:
             past.execute(f"CREATE OR REPLACE TEMP VIEW {quote(table)} AS {hide(past, table, view, cut)}")
-        rows = compute(past, view, first=first, last=last)
+        rows = compute(past, view, first=first, last=min(last, cut + MICROSECOND))
         past.register("_again", rows)
         reach = f"{FEATURE_TIMESTAMP} <= {_sql(cut)} AND {_range(view, first, last)}"
         yield from _differences(past, view, rows.column_names, reach, f"rows known after {cut.isoformat()} {manner}")

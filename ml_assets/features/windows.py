@@ -114,14 +114,15 @@ class Plan:
             WITH replaced AS (SELECT *, {replaced} AS replaced FROM ({self._source()})),
             placed AS (SELECT *, {entered} AS enter, {", ".join(leaves)} FROM replaced
                 WHERE {" AND ".join(f"{column} IS NOT NULL" for column in entity)})
-            SELECT *, dense_rank() OVER (ORDER BY {", ".join(entity)}) - 1 AS entity_no,
-                row_number() OVER (ORDER BY {", ".join(["happened", "known", *self._identity()])}) AS row_no
+            SELECT *, dense_rank() OVER (ORDER BY {", ".join(entity)}) - 1 AS entity_no{self._numbered()}
             FROM placed WHERE enter < leave{len(self.windows) - 1}"""
 
-    def _identity(self) -> Iterator[str]:
-        """What tells rows of one moment apart."""
-        yield from (f"k{i}" for i in range(len(self.view.keys)))
-        yield from (f"v{i}" for i in range(len(self.parts)))
+    def _numbered(self) -> str:
+        """A number by event, then by when it was known, then by the row itself: for what is first and last."""
+        if not any(function in ("first", "last") for _, part in self.parts for function in part.functions):
+            return ""
+        keys, values = (f"k{i}" for i in range(len(self.view.keys))), (f"v{i}" for i in range(len(self.parts)))
+        return f", row_number() OVER (ORDER BY {', '.join(['happened', 'known', *keys, *values])}) AS row_no"
 
     def _source(self) -> str:
         main = self.view
