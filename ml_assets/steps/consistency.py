@@ -121,7 +121,7 @@ class _Rows:
 
 def _compared(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[Answered]:
     rows = run.lake.dataset(spec.predictions, partitions=list(days)).to_table().sort_by("at")
-    for version in sorted(rows["version"].unique().to_pylist(), key=int):
+    for version in sorted(rows["version"].unique().to_pylist(), key=lambda version: (len(version), version)):
         own, packed = among(rows, "version", [version]), comparable(evaluation.fetch(spec.model, run, version))
         asked = _requests(packed.schema, own)
         columns = offline.inputs_of(packed.schema, run.lake, asked)
@@ -140,8 +140,14 @@ def _of_day(
     if packed.model_text:
         scores = fit.predict(packed.model_text, encode(columns, inputs))
         skews = *skews, compare_scores(scores, logged["score"].to_pylist())
-    ages = [json.loads(text or "{}") for text in logged["feature_ages"].to_pylist()]
-    return Compared(packed.schema, run.lake, asked, ages, skews)
+    return Compared(packed.schema, run.lake, asked, _ages(logged), skews)
+
+
+def _ages(logged: "pa.Table") -> list[dict[str, float | None]]:
+    """The ages of the rows that were used, by view; unknown for answers that an earlier release kept."""
+    if "feature_ages" not in logged.column_names:
+        return [{}] * logged.num_rows
+    return [json.loads(text or "{}") for text in logged["feature_ages"].to_pylist()]
 
 
 def comparable(packed: Bundle) -> Bundle:

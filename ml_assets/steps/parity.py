@@ -53,9 +53,10 @@ class Span(msgspec.Struct, frozen=True):
 class Certificate(msgspec.Struct, frozen=True):
     """What was compared, and what came out.
 
-    `rows` is how many were asked for, of the `wanted` ones. `differing` names the inputs, and `score`, that are not
-    equal in all of them; `encoding` those that the bundle encodes otherwise than the rows that it was trained with.
-    `answers` is the sha256 of the inputs and scores of the lake, `digest` that of the whole certificate without it.
+    `views` are the versions of the feature views, `rows` how many were asked for, of the `wanted` ones. `differing`
+    names the inputs, and `score`, that are not equal in all of them; `encoding` those that the bundle encodes otherwise
+    than the rows that it was trained with. `answers` is the sha256 of the inputs and scores of the lake, `digest` that
+    of the whole certificate without it.
     """
 
     endpoint: str
@@ -63,7 +64,7 @@ class Certificate(msgspec.Struct, frozen=True):
     version: str
     model_hash: str
     bundle: str
-    views: dict[str, str]
+    views: dict[str, int]
     wanted: int
     rows: int
     as_of_times: int
@@ -163,7 +164,7 @@ def _certificate(
         version=version,
         model_hash=schema.model_hash,
         bundle=packed.digest,
-        views=offline.tables_of(schema, run.lake),
+        views={ref.name: ref.version for ref in schema.views},
         wanted=spec.parity_rows,
         rows=asked.rows.num_rows,
         as_of_times=asked.times(),
