@@ -1,6 +1,6 @@
 """What the features of each day look like, against their history: alive, of known categories, and as expected."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from ml_assets.steps.verdicts import named, of_verdicts
 from ml_assets.tables import fences
 from ml_assets.tables.evaluate import Evidence
 from ml_assets.tables.evidence import percent
-from ml_assets.tables.expectations import Outliers, Verdict
-from ml_assets.tables.trend import Step, together
+from ml_assets.tables.expectations import RECENT, Outliers, Verdict
+from ml_assets.tables.trend import REMEMBERED, Step, together
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,7 +57,7 @@ def judge(spec: ViewSpec, run: Run, rows: "pa.Table", days: Sequence[str]) -> Ju
         profiles = evidence.profiled(con, rows, days)
         verdicts = _verdicts(spec, run, con, rows, days, together(history, profiles))
     refused = frozenset(verdict.partition for verdict in verdicts if verdict.refuses)
-    steps = tuple(evidence.steps(spec, history, profiles, verdicts, ()))
+    steps = tuple(_steps(spec, history, profiles, verdicts))
     features = recent(together(history, profiles))
     findings = (
         _alive(tuple(lifeless(features)), features),
@@ -104,6 +104,16 @@ def _verdicts(
     view = spec.view.name
     given = Evidence(view, clock.now(), known, erected, con, "judged_rows", layer="features")
     return evidence.verdicts(spec.expectations, sorted(days), given, ())
+
+
+def _steps(spec: ViewSpec, history: "pa.Table", profiles: "pa.Table", verdicts: Sequence[Verdict]) -> Iterable[Step]:
+    """What is out of line in the newest 28 days: what older days of a long run were like is no news."""
+    keys = sorted({*history["partition_key"].to_pylist(), *profiles["partition_key"].to_pylist()})
+    refused = {verdict.partition for verdict in verdicts if verdict.refuses}
+    newest = [key for key in keys[-RECENT:] if key not in refused]
+    before = [key for key in keys[-RECENT - REMEMBERED :] if key not in refused]
+    known = among(together(history, profiles), "partition_key", before)
+    return evidence.steps(spec, known, among(profiles, "partition_key", newest), verdicts, ())
 
 
 def _alive(found: Sequence[Lifeless], features: Mapping[str, Rows]) -> Finding:
