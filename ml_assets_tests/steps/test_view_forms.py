@@ -167,7 +167,7 @@ def test_few_moments_say_nothing_of_the_grid(project):
 
 
 BOUNDED = """
-import resource, sys, numpy as np, pyarrow as pa
+import resource, numpy as np, pyarrow as pa
 from datetime import datetime, timedelta, UTC
 from ml_assets.engine import connect
 from ml_assets.features.compute import compute
@@ -189,14 +189,14 @@ con.register("sales", rows)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = compute(con, view, first=datetime(2013, 2, 1, tzinfo=UTC), last=datetime(2013, 2, 9, tzinfo=UTC))
 assert found.num_rows == 3000 * 8, found.num_rows
-print(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
 def test_the_memory_limit_bounds_what_computing_takes(tmp_path):
-    """A million and a half rows of 3,000 entities: as whole numpy arrays and DuckDB's tables they take 900 MB."""
+    """A million and a half rows of 3,000 entities, with all that is made of them, are far more than the limit."""
     given = {**os.environ, "ML_ASSETS_MEMORY_LIMIT": "200MB"}
     command = [sys.executable, "-W", "ignore", "-c", BOUNDED]
     done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) < 600_000  # KiB
+    assert int(done.stdout.split()[-1]) < 300_000  # KiB; with a limit of 8 GB it is 350_000
