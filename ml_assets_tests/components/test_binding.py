@@ -1,6 +1,9 @@
 """Answers of DuckDB about declarations are kept, and only right ones."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -65,3 +68,13 @@ def test_the_lineage_of_a_view_is_kept_as_it_was_found(fresh_cache):
     assert binding.view_lineage(view, {"x": COLUMNS}) == found
     assert binding.expression_lineage("x", {"label": "delay > 15"}, {"x": COLUMNS}) == {"label": (("x", "delay"),)}
     assert len(json.loads(fresh_cache.read_text())) == 2
+
+
+def test_definitions_that_were_loaded_before_need_neither_duckdb_nor_sqlglot(tmp_path):
+    code = "import sys, ml_assets.definitions as m; m.defs(); print(sorted({'duckdb', 'sqlglot'} & {*sys.modules}))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    loaded = [
+        subprocess.run(command, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    assert [process.stdout.strip() for process in loaded] == ["['duckdb', 'sqlglot']", "[]"]
