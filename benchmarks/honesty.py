@@ -42,9 +42,11 @@ def costs(folder: Path) -> list[Cost]:
     lied = "the same, with outcomes known by schedule"
     refusals = _refusals(leaky)
     sys.stdout.write(f"What says so: {'; '.join(refusals)}\n")
+    honestly = _auc(honest)
     return [
-        Cost(said, _auc(honest), "at least", _HONEST, 1.0, at_least=True),
-        Cost(lied, _auc(leaky), "what is too good to be true", _TOO_GOOD, 1.0, at_least=True),
+        Cost(said, honestly, "at least", _HONEST, 1.0, at_least=True),
+        Cost(said, honestly, "what is too good to be true", _TOO_GOOD, 1.0),
+        Cost(lied, _auc(leaky), "honestly", honestly),
         Cost("checks that refuse outcomes known by schedule", len(refusals), "at least", 1, 1.0, at_least=True),
     ]
 
