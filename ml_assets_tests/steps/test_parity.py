@@ -69,7 +69,7 @@ def test_the_registered_version_carries_the_evidence(grown):
     assert version.tags[f"parity.{NAME}"].startswith("passed: 200 rows")
     (place,) = (grown.home / "mlflow").rglob(f"parity/{NAME}.json")  # copies of this world write there as well
     kept = msgspec.json.decode(place.read_bytes(), type=Certificate)
-    assert (kept.version, kept.bundle, kept.sealed()) == ("1", found.bundle, kept)
+    assert (kept.version, kept.model_hash, kept.sealed()) == ("1", found.model_hash, kept)
 
 
 def test_a_first_version_takes_traffic_only_once_it_is_proven(unserved):
