@@ -17,7 +17,7 @@ from ml_assets.evaluation.report import ReportContext, html, summary
 from ml_assets.features.encode import encode
 from ml_assets.records import Finding, StepResult
 from ml_assets.serving import bundle
-from ml_assets.steps import catalogue, configuration, training_set
+from ml_assets.steps import catalogue, configuration, offline, training_set
 from ml_assets.steps.memo import Memo, Work
 from ml_assets.steps.model import Frame, candidate
 from ml_assets.steps.pictures import markdown_table, picture
@@ -136,14 +136,20 @@ def _scores(spec: ModelSpec, run: Run, frame: Frame, version: ModelVersion) -> n
 def _champion(
     spec: ModelSpec, run: Run, frame: Frame, champion: ModelVersion | None, test: np.ndarray
 ) -> np.ndarray | None:
+    """Its scores of the test rows, from the versions of the views that it was trained with."""
     if champion is None:
         return None
+    packed = fetch(spec, run, champion.version)
+    fields = {field.name for field in packed.schema.request_fields} | {packed.schema.time_field}
+    rows = frame.rows.filter(test)
+    rows = rows.select([name for name in rows.column_names if name in fields])
     try:
-        return _scores(spec, run, frame, champion)[test]
-    except FeatureError as error:
+        columns = offline.inputs_of(packed.schema, run.lake, rows)
+        return predict(packed.model_text, encode(columns, packed.schema.inputs))
+    except (FeatureError, KeyError) as error:
         raise ArtefactError(
             f"Champion version {champion.version} of '{spec.name}' cannot score these rows: {error}"
-            " Keep its inputs in the declaration until a new version is released."
+            " Keep what it reads declared until a new version is released."
         ) from error
 
 

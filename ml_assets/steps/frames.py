@@ -11,6 +11,7 @@ from ml_assets.adapters.lake import Lake, Partitions
 from ml_assets.engine import connect, quote
 from ml_assets.errors import FeatureLeakError
 from ml_assets.features.join import join_as_of
+from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.serving.bundle import RequestField, ServingSchema, ViewRef
 from ml_assets.serving.request import table_columns
 from ml_assets.steps.specs import ModelSpec
@@ -39,8 +40,9 @@ def spine_with_features(
     keys = ", ".join(quote(key) for key in spec.spine.keys)
     with connect() as con:
         lake.register(con, "spine", spec.spine.table, partitions=partitions, version=versions.get(spec.spine.table))
-        for view in spec.views:
-            lake.register(con, view.name, view.name, version=versions.get(view.name))
+        for view in spec.views:  # its own columns only: the table may hold nulls of a version before it
+            columns = [*view.view.entity, FEATURE_TIMESTAMP, *view.view.features()]
+            lake.read(view.name, con, columns=columns, version=versions.get(view.name)).create_view(view.name)
         more = ""
         if join:
             lake.register(con, "joined", join, version=versions.get(join))
@@ -54,8 +56,13 @@ def spine_with_features(
         return join_as_of(con, "asked", [view.view for view in spec.views])
 
 
-def request_schema(spec: ModelSpec, names: Sequence[str] | None = None) -> ServingSchema:
-    """How a request for this model looks, with the columns of the spine that are named (default: all of them)."""
+def request_schema(
+    spec: ModelSpec, names: Sequence[str] | None = None, numbers: Mapping[str, int] = MappingProxyType({})
+) -> ServingSchema:
+    """How a request for this model looks, with the columns of the spine that are named (default: all of them).
+
+    `numbers` are the versions of its views.
+    """
     columns = [
         column
         for column in outline(spec.spine.contract)
@@ -73,6 +80,8 @@ def request_schema(spec: ModelSpec, names: Sequence[str] | None = None) -> Servi
             v.view.features(),
             int(v.view.delay.total_seconds() * MICROSECONDS),
             None if v.view.max_age is None else int(v.view.max_age.total_seconds() * MICROSECONDS),
+            numbers.get(v.view.name, 1),
+            dict(v.view.defaults),
         )
         for v in spec.views
     )

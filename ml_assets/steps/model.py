@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,7 +21,16 @@ from ml_assets.monitoring.calibrate import calibrated
 from ml_assets.monitoring.profile import Kind, Profile, reference
 from ml_assets.records import Finding, Markdown, StepResult, unchanged
 from ml_assets.serving import bundle
-from ml_assets.steps import catalogue, categories, configuration, training_set, usefulness
+from ml_assets.steps import (
+    catalogue,
+    categories,
+    configuration,
+    pins,
+    training_set,
+    usefulness,
+    view_needs,
+    view_versions,
+)
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.environment import lineage_tags
 from ml_assets.steps.frames import as_requests, input_names, request_schema
@@ -157,9 +167,10 @@ def _record(
     spec: ModelSpec, run: Run, frame: Frame, trained: tuple[SearchResult, Fitted], manifest: Entry, fingerprint: str
 ) -> ModelVersion:
     found, fitted = trained
+    numbers = view_versions.claim(pins.views(run.lake, manifest.metadata["manifest"]), run.lake)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "bundle"
-        write_bundle(place, spec, frame, fitted)
+        write_bundle(place, spec, frame, fitted, numbers)
         profile = reference_profile(frame, predict(fitted.model_text, frame.encoded))
         example = {i.name: frame.encoded[:5, n].tolist() for n, i in enumerate(frame.inputs)}
         candidate = Candidate(
@@ -175,7 +186,7 @@ def _record(
                 name.replace("/", "_"): values[fitted.best_iteration - 1] for name, values in fitted.curves.items()
             },
             curves=fitted.curves,
-            tags=lineage_tags(spec, run, manifest),
+            tags=lineage_tags(spec, run, manifest) | {view_needs.VERSIONS_TAG: view_needs.tag_of(numbers)},
             artifacts={
                 "reference.json": profile.to_json().encode(),
                 "importance.json": msgspec.json.encode(fitted.importance),
@@ -188,10 +199,15 @@ def _record(
     return version
 
 
-def write_bundle(place: Path, spec: ModelSpec, frame: Frame, fitted: Fitted) -> str:
-    """Write what serves the model: text, schema, and test rows with the scores that they must get."""
+def write_bundle(
+    place: Path, spec: ModelSpec, frame: Frame, fitted: Fitted, numbers: Mapping[str, int] = MappingProxyType({})
+) -> str:
+    """Write what serves the model: text, schema, and test rows with the scores that they must get.
+
+    `numbers` are the versions of the views that it was trained with.
+    """
     schema = msgspec.structs.replace(
-        request_schema(spec, sorted(frame.request_fields)),
+        request_schema(spec, sorted(frame.request_fields), numbers),
         model_hash=fitted.model_hash,
         inputs=frame.inputs,
         request_features_code=meaning.of_function(spec.request_features) if spec.request_features else "",

@@ -18,6 +18,11 @@ def keep(lake: Lake, model: str, manifest: Mapping[str, Any]) -> str:
     return place
 
 
+def views(lake: Lake, place: str) -> dict[str, Any]:
+    """The versions of the feature views that a training set was made with, whole, by view."""
+    return json.loads(lake.get_object(place)).get("views", {})
+
+
 def pinned(lake: Lake) -> dict[str, set[int]]:
     """The versions that manifests name, by table; of a training set's inputs and of the set itself.
 

@@ -11,7 +11,7 @@ from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect
 from ml_assets.errors import TrainingError
 from ml_assets.records import Finding, StepResult
-from ml_assets.steps import catalogue, configuration, leaks, pins
+from ml_assets.steps import catalogue, configuration, leaks, pins, view_versions
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.frames import model_columns, request_schema, spine_with_features
 from ml_assets.steps.memo import Memo, Work, digest
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     """Join, split and store the rows, unless the same inputs made the set that stands."""
     until, versions = watermark(spec, run.lake), _versions(spec, run.lake)
+    views = view_versions.pinned(spec.views, run.lake)
     memo, inputs = _work(spec, run.lake, until, versions)
     produced, due = memo.survey(inputs)
     if not due:
         return {spec.training_set: StepResult(produced, _found(spec, run))}
+    view_versions.require_whole(spec.views, run.lake)
     run.log(f"{spec.training_set}: joining {len(spec.views)} feature views as of each row, labels mature until {until}")
     rows = _rows(spec, run.lake, until, versions)
     commit = run.lake.write(spec.training_set, rows)
@@ -40,6 +42,7 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
         "watermark": until.isoformat(),
         "inputs": inputs[""],
         "versions": versions | {spec.training_set: commit.version},
+        "views": views,
         "splits": counts,
         "declaration": configuration.of_training_set(spec),
     }
@@ -52,12 +55,14 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     }
     entry = memo.write("", inputs[""], commit.content[""].hash, metadata)
     split = markdown_table(("split", "rows", "positives", "from", "to"), [list(c.values()) for c in counts])
-    made = entry.produced({"splits": split, "input versions": versions})
+    numbers = {view: pin["number"] for view, pin in views.items()}
+    made = entry.produced({"splits": split, "input versions": versions, "view versions": numbers})
     return {spec.training_set: StepResult({"": made}, _found(spec, run))}
 
 
 def work(spec: ModelSpec, run: Run) -> Work:
     """The record of the training set, and what it would be made from."""
+    view_versions.pinned(spec.views, run.lake)
     return _work(spec, run.lake, watermark(spec, run.lake), _versions(spec, run.lake))
 
 
