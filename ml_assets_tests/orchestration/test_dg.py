@@ -34,7 +34,7 @@ def run(tmp_path):
 def test_dg_lists_every_asset_check_and_sensor(run):
     listed, complaints = run("dg", "list", "defs", "--json")
     found = json.loads(listed)
-    assert len(found["assets"]) == 26
+    assert len(found["assets"]) == 27
     assert {"arrival_delay_retrain", "flights_automation"} < {sensor["name"] for sensor in found["sensors"]}
     assert not complaints
 
