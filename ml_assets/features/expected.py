@@ -150,7 +150,7 @@ def _below(rows: Rows) -> tuple[Floats, _Bins]:
     steps = [_steps(row["histogram"]) for row in rows]
     points = np.unique(np.concatenate([xs for xs, _ in steps]))
     grid = points[np.linspace(0, len(points) - 1, min(len(points), _GRID)).astype(int)]
-    # Within a bin that is narrower than a double can divide by, the interpolation is infinite: it ends at the bin's end.
+    # In a bin narrower than a double can divide by, the interpolation is infinite: it ends at the end of the bin.
     found = [np.interp(grid, xs, below, left=0.0).clip(max=below[-1]) if len(xs) else 0 * grid for xs, below in steps]
     return np.array(found), _tenths
 
