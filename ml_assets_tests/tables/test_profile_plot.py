@@ -1,12 +1,16 @@
 """Pictures of profiles: what they draw, and that they are small and always the same bytes."""
 
 import io
+import math
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from ml_assets.tables.panels import LARGEST, number, span, ticks
 from ml_assets.tables.profile import profile_partitions
 from ml_assets.tables.profile_plot import plot_portrait
 from ml_assets.tables.trend import Step
@@ -85,3 +89,19 @@ def test_nothing_is_drawn_of_nothing(con):
     nothing = profile_partitions(con, pa.table({"x": pa.array([], pa.float64())}))
     assert image_of(plot_portrait(nothing)).width > 300
     assert image_of(plot_trends(nothing)).width > 300
+
+
+def test_the_scale_of_a_panel_has_round_numbers_within_its_range():
+    assert ticks(-8.0, 205.0) == [0.0, 100.0, 200.0]
+    assert ticks(0.98, 1.021) == pytest.approx([0.98, 1.0, 1.02])
+    assert ticks(*span([math.nan, 7.0])) == pytest.approx([6.8, 7.0, 7.2])
+    assert [number(value) for value in (0.0, 20_000.0, 2.5e-7, 1e100)] == ["0", "20,000", "2.5e-7", "1e100"]
+
+
+@given(st.lists(st.floats(-LARGEST, LARGEST) | st.just(math.nan)))
+def test_every_range_has_a_few_ticks_inside(values):
+    low, high = span(values)
+    found = ticks(low, high)
+    assert low < high
+    assert 1 <= len(found) <= 5
+    assert found == sorted(set(found))
