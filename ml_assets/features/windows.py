@@ -112,10 +112,15 @@ class Plan:
         ]
         return f"""
             WITH replaced AS (SELECT *, {replaced} AS replaced FROM ({self._source()})),
-            placed AS (SELECT *, {entered} AS enter, {", ".join(leaves)} FROM replaced
+            placed AS (SELECT *, {", ".join([f"{entered} AS enter", *leaves, *self._millionths()])} FROM replaced
                 WHERE {" AND ".join(f"{column} IS NOT NULL" for column in entity)})
             SELECT *, dense_rank() OVER (ORDER BY {", ".join(entity)}) - 1 AS entity_no{self._numbered()}
             FROM placed WHERE enter < leave{len(self.windows) - 1}"""
+
+    def _millionths(self) -> Iterator[str]:
+        """Values as they are summed."""
+        for i in sorted({s.part for s in self.sums if s.kind in "sq"}):
+            yield f"round(v{i} * {_MILLIONTHS})::HUGEINT AS x{i}"
 
     def _numbered(self) -> str:
         """A number by event, then by when it was known, then by the row itself: for what is first and last."""
@@ -136,7 +141,7 @@ class Plan:
     def states(self, versions: str) -> str:
         """What the running sums are from each change on, `g`, until the next."""
         columns = ["present", *(s.column for s in self.sums)]
-        changed = ", ".join(f"sum({column})::HUGEINT AS {column}" for column in columns)
+        changed = ", ".join(f"sum({column}) AS {column}" for column in columns)
         running = ", ".join(f"sum({column}) OVER along AS {column}" for column in columns)
         return f"""
             WITH changes AS (SELECT entity_no, g, {changed} FROM ({" UNION ALL BY NAME ".join(self._deltas(versions))})
@@ -147,11 +152,11 @@ class Plan:
 
     def _deltas(self, versions: str) -> Iterator[str]:
         last, plain = len(self.windows) - 1, [s for s in self.sums if s.kind != "d"]
-        entering = ["count(*)::HUGEINT AS present"]
-        entering += [f"{_summand(s, f'enter < leave{s.window}')} AS {s.column}" for s in plain]
+        entering = ["count(*) AS present"]
+        entering += [f"{_summand(s)} FILTER (enter < leave{s.window}) AS {s.column}" for s in plain]
         yield f"SELECT entity_no, enter AS g, {', '.join(entering)} FROM {versions} GROUP BY ALL"
         for j in range(len(self.windows)):
-            leaving = [f"{'-count(*)' if j == last else '0'}::HUGEINT AS present"]
+            leaving = [f"{'-count(*)' if j == last else '0'} AS present"]
             leaving += [f"-{_summand(s)} AS {s.column}" for s in plain if s.window == j]
             yield f"""SELECT entity_no, leave{j} AS g, {", ".join(leaving)} FROM {versions}
                 WHERE enter < leave{j} AND leave{j} < {self.end} GROUP BY ALL"""
@@ -162,7 +167,7 @@ class Plan:
         value, leave = f"v{wanted.part}", f"leave{wanted.window}"
         along = f"OVER (PARTITION BY entity_no, {value} ORDER BY enter, {leave} ROWS"
         return f"""
-            SELECT entity_no, unnest([begins, ends]) AS g, unnest([1, -1])::HUGEINT AS {wanted.column} FROM (
+            SELECT entity_no, unnest([begins, ends]) AS g, unnest([1, -1]) AS {wanted.column} FROM (
                 SELECT entity_no, min(enter) AS begins, max({leave}) AS ends FROM (
                     SELECT *, count(*) FILTER (begins) {along} UNBOUNDED PRECEDING) AS span FROM (
                         SELECT entity_no, {value}, enter, {leave}, coalesce(
@@ -212,10 +217,8 @@ def _value(part: Aggregation, text: bool) -> str:
     return f"CASE WHEN {number} = 0 THEN 0::DOUBLE WHEN isfinite({number}) THEN {number} END"
 
 
-def _summand(wanted: Sum, condition: str = "true") -> str:
-    value = f"v{wanted.part}"
-    millionths = f"round({value} * {_MILLIONTHS})::HUGEINT"
-    return f"({_SUMMAND[wanted.kind].format(v=value, x=millionths)} FILTER ({condition}))::HUGEINT"
+def _summand(wanted: Sum) -> str:
+    return _SUMMAND[wanted.kind].format(v=f"v{wanted.part}", x=f"x{wanted.part}")
 
 
 def aggregate(con: duckdb.DuckDBPyConnection, plan: Plan) -> duckdb.DuckDBPyRelation:
