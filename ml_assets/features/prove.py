@@ -1,13 +1,11 @@
 """Proof that feature rows hold nothing from after their time: compute them again without the future."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from ml_assets import engine
 from ml_assets.engine import literal, quote
 from ml_assets.errors import FeatureError, shorten
 from ml_assets.features.check import stored_type
@@ -19,6 +17,10 @@ if TYPE_CHECKING:
 
 _CUTS = 4
 _POISON = 987_654
+
+# In words, and which of the rows known later are still there.
+_APART = (("removed", "false"), ("poisoned", "true"))
+_TOGETHER = tuple((("removed or poisoned", f"rowid % 2 = {half}"),) for half in (0, 1))
 
 
 @dataclass(frozen=True)
@@ -35,42 +37,74 @@ def time_travel(
 ) -> Proof:
     """Recompute the stored rows of [first, last) as of moments inside it, blind to what was known only later.
 
-    At four moments, the last of them `last`, rows known later are once removed and once poisoned (numbers and texts
-    replaced); every stored row up to that moment must come out equal, bit for bit. `con` holds the tables as for
-    `compute`; it may and should hold later rows too. A difference means that the SQL uses a row before its `known_at`,
-    or that the stored rows are not those of these tables. Raises FeatureError where a recomputation fails.
+    At four moments, the last of them `last`, every stored row up to that moment must come out equal, bit for bit, where
+    rows known later are once removed and once poisoned (numbers and texts replaced). Declared windows take rows one by
+    one, so for them both go together: every other of the later rows is removed and the rest poisoned, and at the next
+    moment the other way round. `con` holds the tables as for `compute`; it may and should hold later rows too. A
+    difference means that the SQL uses a row before its `known_at`, or that the stored rows are not those of these
+    tables. Raises FeatureError where a recomputation fails.
     """
     differences: list[str] = []
-    with engine.connect() as past:
-        for table in view.tables:
-            # Batch by batch into a table of its own, which DuckDB can put on disk.
-            past.register("_given", con.sql(f"FROM {quote(table)}").to_arrow_reader())
-            past.execute(f"CREATE TEMP TABLE {quote(_whole(table))} AS FROM _given")
-            past.unregister("_given")
+    with con.cursor() as past:  # what it creates is its own
+        given = [_given(con, past, view, table) for table in view.tables]
         past.register("_stored", stored)
         step = (last - first) / _CUTS
         for number in range(1, _CUTS + 1):
             cut = first + number * step if number < _CUTS else last
-            differences += _differences_at(past, view, first, last, cut)
-        inside = (
-            ""
-            if view.is_static
-            else f"WHERE {FEATURE_TIMESTAMP} >= {_sql(first)} AND {FEATURE_TIMESTAMP} < {_sql(last)}"
-        )
-        row = past.execute(f"SELECT count(*) FROM _stored {inside}").fetchone()
+            for manner, stays in _TOGETHER[number % 2] if view.aggregations else _APART:
+                for table in given:
+                    past.execute(f"CREATE OR REPLACE TEMP VIEW {quote(table.name)} AS {table.hidden(cut, stays)}")
+                differences += _differences_at(past, view, first, last, cut, manner)
+        row = past.execute(f"SELECT count(*) FROM _stored WHERE {_range(view, first, last)}").fetchone()
     return Proof(not differences, row[0] if row else 0, tuple(differences[:5]))
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A whole table, and what numbers and texts of it are replaced by."""
+
+    name: str
+    poison: dict[str, str]
+
+    def hidden(self, cut: datetime, stays: str) -> str:
+        """The table with the rows known later poisoned, and only those of them that stay."""
+        then = f"known_at <= {_sql(cut)}"
+        altered = [
+            f"CASE WHEN {then} THEN {quote(name)} ELSE {poison} END AS {quote(name)}"
+            for name, poison in self.poison.items()
+        ]
+        replaced = f"REPLACE ({', '.join(altered)})" if altered else ""
+        return f"SELECT * {replaced} FROM {quote(_whole(self.name))} WHERE {then} OR {stays}"
+
+
+def _given(con: duckdb.DuckDBPyConnection, past: duckdb.DuckDBPyConnection, view: FeatureView, table: str) -> _Given:
+    """Copy a table, batch by batch into one that DuckDB can put on disk."""
+    whole = quote(_whole(table))
+    past.register("_given", con.sql(f"FROM {quote(table)}").to_arrow_reader())
+    past.execute(f"CREATE TEMP TABLE {whole} AS FROM _given")
+    past.unregister("_given")
+    described = [row[:2] for row in past.execute(f"DESCRIBE {whole}").fetchall()]
+    kinds = {name: kind for name, kind in described if name not in {*view.entity, *view.keys, "partition_key"}}
+    return _Given(table, {name: _poison(past, whole, name, kind) for name, kind in kinds.items() if stored_type(kind)})
+
+
+def _poison(past: duckdb.DuckDBPyConnection, whole: str, name: str, kind: str) -> str:
+    """Another value of a column, in SQL: the last of its texts, the other of two truths, an odd number."""
+    if kind == "BOOLEAN":
+        return f"NOT coalesce({quote(name)}, false)"
+    if stored_type(kind) != "VARCHAR":
+        return f"TRY_CAST({_POISON} AS {kind})"
+    ((last,),) = past.execute(f"SELECT max({quote(name)})::VARCHAR FROM {whole}").fetchall()
+    return "NULL" if last is None else f"TRY_CAST({literal(last)} AS {kind})"
+
+
 def _differences_at(
-    past: duckdb.DuckDBPyConnection, view: FeatureView, first: datetime, last: datetime, cut: datetime
-) -> Iterator[str]:
-    for manner, hide in (("removed", _removed), ("poisoned", _poisoned)):
-        for table in view.tables:
-            past.execute(f"CREATE OR REPLACE TEMP VIEW {quote(table)} AS {hide(past, table, view, cut)}")
-        rows = compute(past, view, first=first, last=min(last, cut + MICROSECOND))
-        past.register("_again", rows)
-        reach = f"{FEATURE_TIMESTAMP} <= {_sql(cut)} AND {_range(view, first, last)}"
-        yield from _differences(past, view, rows.column_names, reach, f"rows known after {cut.isoformat()} {manner}")
+    past: duckdb.DuckDBPyConnection, view: FeatureView, first: datetime, last: datetime, cut: datetime, manner: str
+) -> list[str]:
+    rows = compute(past, view, first=first, last=min(last, cut + MICROSECOND))
+    past.register("_again", rows)
+    reach = f"{FEATURE_TIMESTAMP} <= {_sql(cut)} AND {_range(view, first, last)}"
+    return _differences(past, view, rows.column_names, reach, f"rows known after {cut.isoformat()} {manner}")
 
 
 def _whole(table: str) -> str:
@@ -84,24 +118,6 @@ def _sql(moment: datetime) -> str:
 def _range(view: FeatureView, first: datetime, last: datetime) -> str:
     inside = f"{FEATURE_TIMESTAMP} >= {_sql(first)} AND {FEATURE_TIMESTAMP} < {_sql(last)}"
     return "true" if view.is_static else inside
-
-
-def _removed(past: duckdb.DuckDBPyConnection, table: str, view: FeatureView, cut: datetime) -> str:
-    del past, view
-    return f"SELECT * FROM {quote(_whole(table))} WHERE known_at <= {_sql(cut)}"
-
-
-def _poisoned(past: duckdb.DuckDBPyConnection, table: str, view: FeatureView, cut: datetime) -> str:
-    whole = quote(_whole(table))
-    altered = []
-    for name, kind in [row[:2] for row in past.execute(f"DESCRIBE {whole}").fetchall()]:
-        if name not in {*view.entity, *view.keys, "partition_key"} and stored_type(kind):
-            poison = f"(SELECT max({quote(name)}) FROM {whole})" if stored_type(kind) == "VARCHAR" else str(_POISON)
-            poison = f"NOT coalesce({quote(name)}, false)" if kind == "BOOLEAN" else poison
-            kept = f"CASE WHEN known_at <= {_sql(cut)} THEN {quote(name)} ELSE TRY_CAST({poison} AS {kind}) END"
-            altered.append(f"{kept} AS {quote(name)}")
-    replaced = f"REPLACE ({', '.join(altered)})" if altered else ""
-    return f"SELECT * {replaced} FROM {whole}"
 
 
 def _differences(

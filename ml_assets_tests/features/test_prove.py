@@ -80,3 +80,20 @@ def test_stored_rows_of_other_columns_are_refused():
     stored = compute(con, view, first=FIRST, last=LAST).drop_columns(["delay_sum_2h"])
     with pytest.raises(FeatureError, match="lack a column of the view"):
         time_travel(con, view, stored, FIRST, LAST)
+
+
+LATER = {
+    "values": '(SELECT sum(delay) FROM "tables/outcomes")',
+    "presence": '(SELECT count(*) FROM "tables/outcomes")',
+    "one later row": '(SELECT max(delay) FROM "tables/outcomes" WHERE id = 99)',
+}
+
+
+@pytest.mark.parametrize("leak", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("hour", [0, 7, 16, 22])
+def test_a_leak_of_one_hour_of_the_day_is_caught_in_windows_and_in_sql(leak, hour):
+    at = ORIGIN + hour * HOUR
+    leaking = f"delay + CASE WHEN known_at BETWEEN '{at}' AND '{at + HOUR}' THEN coalesce({leak}, 0) ELSE 0 END"
+    declared = delays(("delay", Aggregation(leaking, ("max",), (2 * HOUR,))))
+    assert not proof(declared).identical
+    assert not proof(events(leaking)).identical
