@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.online.base import OnlineStore, ViewSchema, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
-from ml_assets.engine import connect, quote
+from ml_assets.engine import quote, scratch
 from ml_assets.errors import StoreUnavailableError, shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
 from ml_assets.records import Finding, unchanged
@@ -106,7 +106,7 @@ def _of_newest_day(spec: ViewSpec, lake: Lake) -> "pa.Table":
         ORDER BY hash({entity}) LIMIT {_COMPARED}"""
     found = None
     for day in sorted(lake.partitions(spec.name), reverse=True) if spec.daily else [""]:
-        with connect() as con:
+        with scratch() as con:
             lake.register(con, "rows", spec.name, partitions=[day] if day else None)
             found = con.sql(query).to_arrow_table()
         if found.num_rows:
