@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_assets.features import meaning
 from ml_assets.features.view import Aggregation, Lookup
-from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
+from ml_assets.steps.specs import ModelSpec, TableSpec, ViewRows, ViewSpec
 from ml_assets.tables.schema import Contract
 
 
@@ -30,8 +30,11 @@ def of_table(spec: TableSpec, contract: Contract) -> dict[str, Any]:
 
 
 def of_view(spec: ViewSpec) -> dict[str, Any]:
-    """What decides the feature rows, and how many of them are kept online; not how they are joined."""
-    view = spec.view
+    """What decides the feature rows, and how many of them are kept online; not how they are joined.
+
+    The definitions of the views that it reads count as well, with the delay after which it sees their rows.
+    """
+    view, read = spec.view, {rows.name: _read(rows) for rows in spec.reads}
     joined = ("name", "delay", "max_age", "defaults", "sql", "aggregations", "lookup")
     return {part.name: getattr(view, part.name) for part in fields(view) if part.name not in joined} | {
         "keep": spec.keep,
@@ -39,6 +42,7 @@ def of_view(spec: ViewSpec) -> dict[str, Any]:
         "sql": meaning.of_sql(view.sql) if view.sql else None,
         "aggregations": {name: _meant(part) for name, part in (view.aggregations or {}).items()},
         "lookup": _looked_up(view.lookup) if view.lookup else {},
+        **({"reads": read} if read else {}),
     }
 
 
@@ -80,6 +84,11 @@ def of_model(spec: ModelSpec) -> dict[str, Any]:
 def of_evaluation(spec: ModelSpec) -> dict[str, Any]:
     """What is measured; the gates judge it anew each time."""
     return {"baseline": spec.baseline, "slices": spec.slices}
+
+
+def _read(rows: ViewRows) -> dict[str, Any]:
+    decisive = of_view(rows.of) if rows.of else {}
+    return {"delay": rows.delay} | {name: value for name, value in decisive.items() if name != "keep"}
 
 
 def _joined(spec: ModelSpec) -> dict[str, Any]:

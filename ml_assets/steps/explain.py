@@ -4,12 +4,12 @@ Nothing is decided here. `works` gives the record and the inputs that the step i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ml_assets.errors import DeclarationError, MlAssetsError, RegistryError, shorten
 from ml_assets.records import LAYERS
-from ml_assets.steps import endpoint, evaluation, ingest, model, pending, release
+from ml_assets.steps import endpoint, evaluation, ingest, model, pending, release, view_needs
 from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.run import Run
 from ml_assets.steps.works import BY_LAYER, Asset
@@ -99,10 +99,12 @@ def _ancestors(asset: Asset, every: Mapping[str, Asset]) -> Iterator[str]:
 def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
     work = BY_LAYER[asset.layer](asset.spec, run)
     refusals = _refusals(asset, run) if asset.layer == "tables" else None
+    edit = view_needs.edit_of(asset.spec, run) if asset.layer == "features" else ""
     for partition, inputs in work.inputs.items():
         stands = work.memo.known(partition, inputs)
         refused = refusals.known(partition, inputs) if refusals and not stands else None
-        yield partition, _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
+        verdict = _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
+        yield partition, replace(verdict, reasons=(edit, *verdict.reasons)) if edit and verdict.stands else verdict
     if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
         yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
 

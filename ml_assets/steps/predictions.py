@@ -12,9 +12,9 @@ from ml_assets.adapters.deployment import held_lock, predict
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.adapters.prediction_log import expand, read
 from ml_assets.engine import connect, quote
-from ml_assets.errors import EndpointError
+from ml_assets.errors import EndpointError, FeatureError, shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
-from ml_assets.steps import catalogue, evaluation, release, training_set
+from ml_assets.steps import catalogue, evaluation, release, training_set, view_versions
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.endpoint import BY_THE_GRAPH, local
@@ -26,6 +26,8 @@ from ml_assets.tables.outline import outline
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ml_assets.serving.bundle import ViewRef
 
 _ENOUGH = 0.9
 _PATIENCE_SECONDS = 300
@@ -42,10 +44,17 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     released = release.latest(spec.model, run.lake)
     if released is None:
         raise EndpointError(f"Model '{spec.model.name}' has no release yet: nothing can answer.")
+    result, abandoned = _answered(spec, run, released), _abandoned(spec, run, released)
+    if abandoned and all(finding.passed for finding in result.findings):
+        result = replace(result, findings=(Finding(catalogue.ANSWERED.name, False, abandoned, warn=True),))
+    return {spec.predictions: result}
+
+
+def _answered(spec: EndpointSpec, run: Run, released: release.Release) -> StepResult:
     due, until = due_days(spec, run, released, run.partitions), training_set.known_until(spec.model, run.lake)
     memo, inputs = _work(spec, run, due, until)
     if reused := _already(memo, inputs):
-        return {spec.predictions: reused}
+        return reused
     asked = _due_rows(spec, run, due, until) if due else []
     if asked:
         _ask(spec, run, released.version, asked)
@@ -57,7 +66,7 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
         entry = memo.write(day, _state(spec, run, day, grown, until), made.data_version, made.metadata)
         produced[day] = replace(entry.produced(), reused=made.reused)
     kept = {day: produced[day] for day in result.produced}
-    return {spec.predictions: StepResult(kept, result.findings)}
+    return StepResult(kept, result.findings)
 
 
 def work(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Work:
@@ -74,8 +83,12 @@ def _work(spec: EndpointSpec, run: Run, due: Sequence[str], until: datetime) -> 
 
 def due_days(spec: EndpointSpec, run: Run, released: release.Release, days: Sequence[str]) -> list[str]:
     """Those of the days whose rows the released version has not learnt from, and whose features are computed."""
+    return sorted(_with_features(spec, run, released, _unlearnt(spec, released, days)))
+
+
+def _unlearnt(spec: EndpointSpec, released: release.Release, days: Sequence[str]) -> list[str]:
     first = (datetime.fromisoformat(released.watermark) - spec.model.test).date().isoformat()
-    return sorted(_with_features(spec, run, [day for day in days if day >= first]))
+    return [day for day in days if day >= first]
 
 
 def incomplete(spec: EndpointSpec, run: Run, days: Sequence[str]) -> dict[str, str]:
@@ -132,10 +145,35 @@ def _log_size(spec: EndpointSpec, run: Run) -> str:
     return digest(sorted((path.name.removesuffix(".open"), path.stat().st_size) for path in log.glob("*.jsonl*")))
 
 
-def _with_features(spec: EndpointSpec, run: Run, days: Sequence[str]) -> set[str]:
-    names = [view.name for view in spec.model.views if view.daily] if days else []
-    computed = [set(run.lake.partitions(name)) if run.lake.exists(name) else set() for name in names]
-    return set(days).intersection(*computed)
+def _with_features(spec: EndpointSpec, run: Run, released: release.Release, days: Sequence[str]) -> set[str]:
+    """By the versions of the views that the released model reads: an edit of a view holds nothing up."""
+    views = evaluation.fetch(spec.model, run, released.version).schema.views if days else ()
+    return set(days).intersection(*(_computed(ref, run.lake, days) for ref in views))
+
+
+def _computed(ref: "ViewRef", lake: Lake, days: Sequence[str]) -> set[str]:
+    """Those of some days that the version of a view has rows of; all of them where its rows have no days."""
+    try:
+        held = view_versions.days_in(view_versions.table_of(ref.name, ref.version, lake), lake)
+    except FeatureError:  # its rows are being moved back
+        return set()
+    return set(days) if held is None else set(days).intersection(held)
+
+
+def _abandoned(spec: EndpointSpec, run: Run, released: release.Release) -> str:
+    """Which view of the released model nothing computes any more, with the days that wait for it."""
+    declared = {view.view.name for view in spec.model.views}
+    days, said = _unlearnt(spec, released, run.partitions), []
+    for ref in evaluation.fetch(spec.model, run, released.version).schema.views if days else ():
+        waiting = sorted(set(days) - _computed(ref, run.lake, days)) if ref.name not in declared else []
+        if waiting:
+            said.append(
+                f"Version {released.version} of '{spec.model.name}' reads version {ref.version} of the feature view"
+                f" '{ref.name}', which the model does not declare any more and which has no rows of {shorten(waiting)}:"
+                f" these days are not answered. Declare '{ref.name}' and materialize features/{ref.name}, until a"
+                " version that does without it is released."
+            )
+    return " ".join(said)
 
 
 def _due_rows(spec: EndpointSpec, run: Run, days: Sequence[str], until: datetime) -> list[dict[str, Any]]:

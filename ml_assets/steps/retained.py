@@ -1,8 +1,10 @@
 """Older versions of a feature view: computed beside the declared one until no model needs them any more."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from ml_assets.adapters.deployment import held_lock
 from ml_assets.errors import FeatureError, LakeError, shorten
 from ml_assets.records import Finding, StepResult
 from ml_assets.steps import catalogue, view_needs, view_versions
@@ -11,6 +13,8 @@ from ml_assets.steps.specs import ViewSpec
 from ml_assets.steps.view_moves import make_room
 from ml_assets.steps.view_needs import Needs
 from ml_assets.steps.view_versions import KEPT, ViewVersion
+
+_PATIENCE_SECONDS = 1800
 
 Compute = Callable[[ViewSpec, Run], Mapping[str, StepResult]]
 
@@ -21,16 +25,27 @@ def beside(spec: ViewSpec, run: Run, compute: Compute) -> Mapping[str, StepResul
     Older ones come first: an edit that cannot be computed must not starve what is served. What of them fails is said
     by a check and stops nothing: a new model must be able to take their model's place.
     """
-    make_room(spec, run.lake)
+    with _alone(spec, run):
+        make_room(spec, run.lake)
     older = _older(spec, run)
     needs = view_needs.of_view(spec.view.name, older, run)
     problems = [_computed(each, spec, run, compute) for each in older if each.number in needs]
     _forget(spec, run, [each.number for each in older if each.number not in needs])
+    view_versions.require_read(spec, run.lake)
     results = compute(spec, run)
     result, said = results[spec.name], {"version": view_versions.current(spec, run.lake), **_said(needs)}
     produced = {p: replace(made, metadata={**made.metadata, **said}) for p, made in result.produced.items()}
     finding = _finding(needs, [text for text in problems if text])
     return {**results, spec.name: StepResult(produced, (*result.findings, finding))}
+
+
+@contextmanager
+def _alone(spec: ViewSpec, run: Run) -> Iterator[None]:
+    """One move of a view at a time: runs of other days, of a backfill, may find the same edit at the same moment."""
+    folder = run.settings.home / "moves"
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_lock(folder / f"{spec.view.name}.lock", wait=_PATIENCE_SECONDS):
+        yield
 
 
 def _older(spec: ViewSpec, run: Run) -> list[ViewVersion]:
@@ -40,13 +55,14 @@ def _older(spec: ViewSpec, run: Run) -> list[ViewVersion]:
 
 def _computed(version: ViewVersion, spec: ViewSpec, run: Run, compute: Compute) -> str:
     """What is wrong with an older version, if anything."""
-    own = version.spec(spec.tables)
+    name = f"{spec.name}@{version.number}"
     run.log(f"{spec.name}: version {version.number} is needed and computed as well")
     try:
+        own = view_versions.as_it_read(version.spec(spec.tables), run.lake)
         (result,) = compute(own, run).values()
     except (FeatureError, LakeError) as error:
-        return f"{own.name}: {error}"
-    return shorten([f"{own.name}: {each.check}: {each.sentence}" for each in result.findings if not each.passed])
+        return f"{name}: {error}"
+    return shorten([f"{name}: {each.check}: {each.sentence}" for each in result.findings if not each.passed])
 
 
 def _forget(spec: ViewSpec, run: Run, numbers: Sequence[int]) -> None:

@@ -73,7 +73,10 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class ViewRows:
-    """The rows of another feature view, read as a table: each can be used from `known_at`, its time and the delay."""
+    """The rows of another feature view, read as a table: each can be used from `known_at`, its time and the delay.
+
+    `of` is how that view is defined; `retained` is the number of an older version of it that is read instead.
+    """
 
     name: str
     keys: tuple[str, ...]
@@ -84,6 +87,8 @@ class ViewRows:
     partition_column: str | None = FEATURE_TIMESTAMP
     event_timestamp: str | None = "event_timestamp"
     known_at: str | None = "known_at"
+    of: "ViewSpec | None" = None
+    retained: int | None = None
 
     @property
     def daily(self) -> bool:
@@ -93,7 +98,7 @@ class ViewRows:
     @property
     def table(self) -> str:
         """Name of the rows in the lake."""
-        return f"features/{self.name}"
+        return f"features/{self.name}" + (f"@{self.retained}" if self.retained else "")
 
 
 Input = TableSpec | ViewRows
@@ -123,6 +128,11 @@ class ViewSpec:
         return f"feature_profiles/{self.name.partition('/')[2]}"
 
     @property
+    def reads(self) -> tuple[ViewRows, ...]:
+        """The views among its tables."""
+        return tuple(table for table in self.tables if isinstance(table, ViewRows))
+
+    @property
     def daily(self) -> bool:
         """A view is partitioned like its first table."""
         return self.tables[0].daily and not self.view.is_static
@@ -135,7 +145,7 @@ class ViewSpec:
     def rows(self) -> ViewRows:
         """The view as what other views read."""
         first, last = (self.tables[0].first_day, self.tables[0].last_day) if self.daily else (None, None)
-        return ViewRows(self.view.name, (*self.view.entity, FEATURE_TIMESTAMP), first, last, self.view.delay)
+        return ViewRows(self.view.name, (*self.view.entity, FEATURE_TIMESTAMP), first, last, self.view.delay, of=self)
 
 
 @dataclass(frozen=True)

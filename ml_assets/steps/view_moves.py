@@ -6,11 +6,10 @@ features/x is emptied         stands: 2, moving    version 1 is read from featur
 features/x is filled          stands: 2
 """
 
-from ml_assets.adapters.content import PARTITION
 from ml_assets.adapters.lake import Lake
 from ml_assets.steps import view_versions
 from ml_assets.steps.specs import ViewSpec
-from ml_assets.steps.view_versions import KEPT, Standing
+from ml_assets.steps.view_versions import KEPT, Standing, days_in
 
 _AT_ONCE = 31  # partitions that are in memory together
 
@@ -47,24 +46,17 @@ def _copy(lake: Lake, source: str, target: str) -> None:
         return
     for place in lake.objects(f"memo/{source}/"):
         lake.replace_object(place.replace(source, target, 1), lake.get_object(place))
-    held = _partitions(lake, source)
+    held = days_in(source, lake)
     if held is None:
         lake.write(target, lake.dataset(source).to_table())
         return
-    keys = sorted(set(held + (_partitions(lake, target) or [])))
+    keys = sorted(set(held + (days_in(target, lake) or [])))
     for first in range(0, len(keys), _AT_ONCE):
         some = keys[first : first + _AT_ONCE]
         lake.write(target, lake.dataset(source, partitions=some).to_table(), partitions=some)
 
 
 def _empty(lake: Lake, table: str) -> None:
-    keys = _partitions(lake, table)
+    keys = days_in(table, lake)
     if keys is None or keys:
         lake.write(table, lake.dataset(table).schema.empty_table(), partitions=keys)
-
-
-def _partitions(lake: Lake, table: str) -> list[str] | None:
-    """The partitions that hold rows; None for a table without partitions."""
-    if not lake.exists(table):
-        return []
-    return lake.partitions(table) if PARTITION in lake.dataset(table).schema.names else None

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import msgspec
 
-from ml_assets.errors import RegistryUnavailableError
+from ml_assets.errors import RegistryUnavailableError, shorten
 from ml_assets.serving import bundle
 from ml_assets.serving.routing import Routing
+from ml_assets.steps import view_versions
 from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ViewSpec
 from ml_assets.steps.view_versions import ViewVersion
 
 VERSIONS_TAG = "features.versions"
@@ -40,6 +42,22 @@ def of_view(view: str, older: Sequence[ViewVersion], run: Run) -> Needs:
     return {each.number: tuple(found[each.number]) for each in older if each.number in found}
 
 
+def edit_of(spec: ViewSpec, run: Run) -> str:
+    """What becomes of the version that `features/<view>` holds, once an edited definition is computed; else empty."""
+    view, lake = spec.view.name, run.lake
+    now, wanted = view_versions.standing(view, lake), view_versions.version_of(spec, lake)
+    if now is None or (wanted.state and now.number == wanted.number):
+        return ""
+    if now.number == wanted.number:
+        return f"the definition replaces version {now.number} in place: no registered model was trained with that"
+    if wanted.state:
+        return f"the definition is that of version {wanted.number} again, and features/{view} holds {now.number}"
+    held = next((each for each in view_versions.versions(view, lake) if each.number == now.number), None)
+    users = of_view(view, [held] if held else [], run).get(now.number, ())
+    needed = f"needed by {shorten(users)}" if users else "kept, since a model that was trained with it was registered"
+    return f"the definition becomes version {wanted.number}: version {now.number} is {needed}"
+
+
 def _in_force(run: Run) -> Iterator[tuple[dict[str, int], str]]:
     for alias, version in run.registry.in_force():
         named = [part.rpartition("@") for part in version.tags.get(VERSIONS_TAG, "").split(", ") if part]
@@ -51,4 +69,6 @@ def _served(run: Run) -> Iterator[tuple[dict[str, int], str]]:
         for version in msgspec.json.decode(place.read_bytes(), type=Routing).weights:
             schema = bundle.read(place.parent / "versions" / version).schema
             who = f"{schema.model} version {version} (endpoint {place.parent.name})"
-            yield {view.name: view.version for view in schema.views}, who
+            read = [view_versions.reads(view.name, view.version, run.lake) for view in schema.views]
+            own = {view.name: view.version for view in schema.views}
+            yield {name: number for part in (*read, own) for name, number in part.items()}, who

@@ -7,20 +7,21 @@ holds; older ones are in `features/<view>@<n>`. A definition counts by its meani
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
 import msgspec
 
 from ml_assets import clock
+from ml_assets.adapters.content import PARTITION
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.sources.base import Files
 from ml_assets.errors import FeatureError, TrainingError, shorten
 from ml_assets.features.view import FeatureView
 from ml_assets.steps import configuration
 from ml_assets.steps.memo import digest, flat
-from ml_assets.steps.specs import Input, TableSpec, ViewSpec
+from ml_assets.steps.specs import Input, TableSpec, ViewRows, ViewSpec
 
 _FOLDER = "views"
 _JOINED = ("keep", "defaults")  # not what decides rows: a model's bundle holds its own
@@ -44,6 +45,7 @@ class _Definition(msgspec.Struct, frozen=True):
     view: FeatureView
     tables: tuple[_Table, ...]
     keep: timedelta
+    views: dict[str, "_Definition"] = {}  # those among the tables
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,8 @@ class ViewVersion:
 
     def spec(self, declared: Sequence[Input] = ()) -> ViewSpec:
         """The view as it was, to be computed beside the declared one, from tables that are declared now if they are."""
-        found = msgspec.convert(self.definition, _Definition)
-        known = {table.name: table for table in declared}
-        tables = tuple(
-            known.get(t.name) or TableSpec(source=Files(""), **msgspec.structs.asdict(t)) for t in found.tables
-        )
-        return ViewSpec(found.view, tables, found.keep, retained=self.number)
+        known = {table.name: table for table in declared if isinstance(table, TableSpec)}
+        return replace(_spec(msgspec.convert(self.definition, _Definition), known), retained=self.number)
 
 
 @dataclass(frozen=True)
@@ -137,18 +135,28 @@ def table_of(view: str, number: int, lake: Lake) -> str:
     return f"features/{view}@{number}"
 
 
+def days_in(table: str, lake: Lake) -> list[str] | None:
+    """The partitions that hold rows of a view; None for a view without partitions."""
+    if not lake.exists(table):
+        return []
+    return lake.partitions(table) if PARTITION in lake.dataset(table).schema.names else None
+
+
 def pinned(views: Sequence[ViewSpec], lake: Lake) -> dict[str, dict[str, Any]]:
     """The versions that rows joined now are made from, whole, as a manifest holds them for `claim`.
+
+    With those of the views that they read.
 
     Raises:
         TrainingError: a view was edited and is not computed anew yet, so that its rows are of another version.
     """
-    found = {spec.view.name: version_of(spec, lake) for spec in views}
+    found = {name: version_of(spec, lake) for name, spec in _with_read(views).items()}
     for view, version in found.items():
-        now = standing(view, lake) or Standing(version.number)
-        if now != Standing(version.number):
+        now = standing(view, lake)
+        if now and (now != Standing(version.number) or not version.state):
+            known = "another" if now.number == version.number else f"version {version.number}"
             raise TrainingError(
-                f"features/{view} holds version {now.number} and the declaration is version {version.number}."
+                f"features/{view} holds version {now.number} and the declaration is {known}."
                 f" Materialize features/{view} first."
             )
     return {view: asdict(version) for view, version in found.items()}
@@ -176,7 +184,7 @@ def _claim(view: str, wanted: ViewVersion, lake: Lake) -> int:
 
 def require_whole(views: Sequence[ViewSpec], lake: Lake) -> None:
     """Raise TrainingError where days of a view are of an older definition, or were emptied for a new one."""
-    for spec in views:
+    for spec in _with_read(views).values():
         config, folder = _decisive(flat(configuration.of_view(spec))), f"memo/{spec.name}/"
         entries = {place: json.loads(lake.get_object(place)).get("config", {}) for place in lake.objects(folder)}
         others = [place for place, found in entries.items() if _decisive(found) != config]
@@ -186,6 +194,46 @@ def require_whole(views: Sequence[ViewSpec], lake: Lake) -> None:
                 f"{spec.name} was edited, and {len(old)} of {len(entries)} partitions are not computed anew:"
                 f" {shorten(sorted(old), 3)}. Materialize them first."
             )
+
+
+def require_read(spec: ViewSpec, lake: Lake) -> None:
+    """Raise FeatureError where a view that a view reads was edited and is not computed anew."""
+    for name, read in _with_read([rows.of for rows in spec.reads if rows.of]).items():
+        now, wanted = standing(name, lake), version_of(read, lake)
+        if now and (now != Standing(wanted.number) or not wanted.state):
+            raise FeatureError(
+                f"{spec.name} reads features/{name}, which holds the rows of an older definition."
+                f" Materialize features/{name} first."
+            )
+
+
+def as_it_read(spec: ViewSpec, lake: Lake) -> ViewSpec:
+    """An older version of a view over the versions of views that it was defined with; FeatureError without them."""
+    tables = [_as_read(table, lake) if isinstance(table, ViewRows) else table for table in spec.tables]
+    return replace(spec, tables=tuple(tables))
+
+
+def reads(view: str, number: int, lake: Lake) -> dict[str, int]:
+    """The versions of views that a version of a view is computed from, by view, directly or not."""
+    held = [each.spec() for each in versions(view, lake) if each.number == number]
+    found = _with_read([rows.of for spec in held for rows in spec.reads if rows.of])
+    return {name: version_of(spec, lake).number for name, spec in found.items()}
+
+
+def _as_read(rows: ViewRows, lake: Lake) -> ViewRows:
+    wanted = version_of(rows.of, lake) if rows.of else None
+    if wanted is None or not wanted.state:
+        raise FeatureError(f"No version of feature view '{rows.name}' has the definition that was read.")
+    older = table_of(rows.name, wanted.number, lake) != f"features/{rows.name}"
+    return replace(rows, retained=wanted.number if older else None)
+
+
+def _with_read(views: Sequence[ViewSpec]) -> dict[str, ViewSpec]:
+    """Views and all that they read, by name, those that are read first."""
+    found: dict[str, ViewSpec] = {}
+    for spec in views:
+        found |= _with_read([rows.of for rows in spec.reads if rows.of]) | {spec.view.name: spec}
+    return found
 
 
 def _decisive(config: Mapping[str, str]) -> dict[str, str]:
@@ -198,5 +246,18 @@ def _free(found: Sequence[ViewVersion]) -> int:
 
 
 def _definition(spec: ViewSpec) -> dict[str, Any]:
+    return msgspec.to_builtins(_defined(spec))
+
+
+def _defined(spec: ViewSpec) -> _Definition:
     tables = tuple(_Table(**{name: getattr(t, name) for name in _Table.__struct_fields__}) for t in spec.tables)
-    return msgspec.to_builtins(_Definition(spec.view, tables, spec.keep))
+    return _Definition(spec.view, tables, spec.keep, {rows.name: _defined(rows.of) for rows in spec.reads if rows.of})
+
+
+def _spec(found: _Definition, known: Mapping[str, TableSpec]) -> ViewSpec:
+    read = {name: _spec(definition, known).rows() for name, definition in found.views.items()}
+    tables = tuple(
+        read.get(t.name) or known.get(t.name) or TableSpec(source=Files(""), **msgspec.structs.asdict(t))
+        for t in found.tables
+    )
+    return ViewSpec(found.view, tables, found.keep)
