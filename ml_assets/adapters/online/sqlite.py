@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS feature_rows (
 CREATE INDEX IF NOT EXISTS by_time ON feature_rows (view, at);
 """
 _LOOKUP = "SELECT at, features FROM feature_rows WHERE view = ? AND entity = ? AND at <= ? ORDER BY at DESC LIMIT 1"
-_INSERT = "INSERT OR REPLACE INTO feature_rows VALUES (?, ?, ?, ?)"
+# Not OR REPLACE, which takes the row out of the index and puts it in again.
+_INSERT = "INSERT INTO feature_rows VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET features = excluded.features"
 _KEEP_NEWEST = """
 DELETE FROM feature_rows AS old WHERE view = ? AND EXISTS (
     SELECT 1 FROM feature_rows AS new WHERE new.view = old.view AND new.entity = old.entity AND new.at > old.at)
