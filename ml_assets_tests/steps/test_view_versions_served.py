@@ -8,7 +8,8 @@ import pytest
 from ml_assets.adapters.deployment import predict
 from ml_assets.adapters.registry import CHAMPION, PREVIOUS_CHAMPION
 from ml_assets.features.view import Aggregation
-from ml_assets.steps import catalogue, evaluation, view_versions
+from ml_assets.steps import catalogue, evaluation, explain, predictions, release, view_versions
+from ml_assets.steps.works import Asset
 from ml_assets_tests.flights import AHEAD, DAYS, LAST, World, finding, reused
 
 VIEW, TABLE = "carrier_delays", "features/carrier_delays"
@@ -110,6 +111,46 @@ def test_an_edit_leaves_the_champion_as_it_was_until_another_one_takes_its_place
     assert view_versions.current(view_of(first), first.step().lake) == 1
     assert first.rows(TABLE).select(kept.column_names).sort_by(ORDER).equals(kept.sort_by(ORDER))
     assert f"{VIEW}@1" in store.views()
+
+
+def test_an_edit_that_is_not_computed_yet_holds_up_training_and_not_what_the_champion_answers(world):
+    def due() -> list[str]:
+        released = release.latest(world.spec, world.step().lake)
+        assert released
+        return predictions.due_days(edited(world).endpoint, world.step(), released, DAYS)
+
+    training = Asset("training_sets", edited(world).spec)
+    waits = explain.one(training, world.step(), "")
+    assert waits.sentence() == (
+        "Waits: features/carrier_delays holds version 1 and the declaration is version 2."
+        " Materialize features/carrier_delays first."
+    )
+    assert explain.one(Asset("features", view_of(edited(world))), world.step(), LAST).reasons[0] == (
+        "the definition becomes version 2: version 1 is needed by arrival_delay version 1 (candidate),"
+        " arrival_delay version 1 (champion), arrival_delay version 1 (endpoint arrival_delay)"
+    )
+    before = due()
+    assert before
+    edited(world).compute(DAYS[0], views=[view_of(edited(world))])
+    assert world.step().lake.partitions(TABLE) == [DAYS[0]]
+    assert due() == before
+
+
+def test_a_view_that_is_declared_no_more_is_named_with_its_version_and_what_to_do(world):
+    more = ["2013-01-16", "2013-01-17"]
+    world.land(*more)
+    world.take_in(*more)
+    without = world.having(views=tuple(view for view in world.spec.views if view.view.name != VIEW))
+    without.compute(*more)
+    result = predictions.materialize(without.endpoint, without.step(*more))[without.endpoint.predictions]
+    said = finding(result, catalogue.ANSWERED.name)
+    assert (said.passed, said.warn) == (False, True)
+    assert said.sentence == (
+        "Version 1 of 'arrival_delay' reads version 1 of the feature view 'carrier_delays', which the model does not"
+        " declare any more and which has no rows of 2013-01-16, 2013-01-17: these days are not answered. Declare"
+        " 'carrier_delays' and materialize features/carrier_delays, until a version that does without it is released."
+    )
+    assert not set(more) & set(world.step().lake.partitions(world.endpoint.predictions))
 
 
 ORDER = [("carrier", "ascending"), ("feature_timestamp", "ascending")]
