@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ml_assets import clock
-from ml_assets.engine import connect, literal, quote
+from ml_assets.engine import connect, literal, quote, scratch
 from ml_assets.errors import shorten
 from ml_assets.features.expected import Lifeless, Moved, Rows, lifeless, moved, recent
 from ml_assets.records import Finding, unchanged
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _EXAMPLES = 10
+_FEW = 100_000  # rows
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ def judge(spec: ViewSpec, run: Run, rows: "pa.Table", days: Sequence[str]) -> Ju
     rows = _features(spec, rows)
     history = evidence.history(spec, run.lake, days)
     values = tuple(categories.counted(rows))
-    with connect() as con:
+    # opening a database costs as much as a day's profile
+    with connect() if rows.num_rows > _FEW else scratch() as con:
         profiles = evidence.profiled(con, rows, days)
-        verdicts = _verdicts(spec, run, con, rows, days, together(history, profiles))
+        known = together(history, profiles)
+        verdicts = _verdicts(spec, run, con, rows, days, known)
     refused = frozenset(verdict.partition for verdict in verdicts if verdict.refuses)
-    steps = tuple(_steps(spec, history, profiles, verdicts))
-    features = recent(together(history, profiles))
+    steps = tuple(_steps(spec, known, profiles, verdicts))
+    features = recent(known)
     findings = (
         _alive(tuple(lifeless(features)), features),
         _known(spec, run, values, days, rows.num_rows),
@@ -106,14 +109,15 @@ def _verdicts(
     return evidence.verdicts(spec.expectations, sorted(days), given, ())
 
 
-def _steps(spec: ViewSpec, history: "pa.Table", profiles: "pa.Table", verdicts: Sequence[Verdict]) -> Iterable[Step]:
+def _steps(spec: ViewSpec, known: "pa.Table", profiles: "pa.Table", verdicts: Sequence[Verdict]) -> Iterable[Step]:
     """What is out of line in the newest 28 days: what older days of a long run were like is no news."""
-    keys = sorted({*history["partition_key"].to_pylist(), *profiles["partition_key"].to_pylist()})
+    keys = sorted(set(known["partition_key"].to_pylist()))
     refused = {verdict.partition for verdict in verdicts if verdict.refuses}
     newest = [key for key in keys[-RECENT:] if key not in refused]
     before = [key for key in keys[-RECENT - REMEMBERED :] if key not in refused]
-    known = among(together(history, profiles), "partition_key", before)
-    return evidence.steps(spec, known, among(profiles, "partition_key", newest), verdicts, ())
+    return evidence.steps(
+        spec, among(known, "partition_key", before), among(profiles, "partition_key", newest), verdicts, ()
+    )
 
 
 def _alive(found: Sequence[Lifeless], features: Mapping[str, Rows]) -> Finding:
