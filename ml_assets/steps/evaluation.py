@@ -103,7 +103,7 @@ def bundle_folder(spec: ModelSpec, run: Run, version: str) -> Path:
 def _score(
     spec: ModelSpec, run: Run, version: ModelVersion, champion: ModelVersion | None
 ) -> tuple["pa.Table", EvaluationData]:
-    frame = Frame.load(spec, run.lake, version=_trained_on(spec, run, version))
+    frame = _frame(spec, run, version)
     test, labels = frame.part("test"), training_set.labels_of(frame.rows)
     known = spec.baseline or spec.spine.keys[:1]  # without a declaration the overall rate, for as many rows
     train = frame.part("train")
@@ -119,6 +119,16 @@ def _score(
     )
     kept = frame.rows.filter(test).select([*spec.spine.keys, "at", "label"])
     return kept.append_column("score", [score]).append_column("baseline_score", [data.baseline_score]), data
+
+
+def _frame(spec: ModelSpec, run: Run, version: ModelVersion) -> Frame:
+    try:
+        return Frame.load(spec, run.lake, version=_trained_on(spec, run, version))
+    except KeyError as error:
+        raise ArtefactError(
+            f"Version {version.version} of '{spec.name}' was trained with other columns than are declared now: {error.args[0]}."
+            f" Materialize {spec.training_set} and {spec.model} first."
+        ) from error
 
 
 def _trained_on(spec: ModelSpec, run: Run, version: ModelVersion) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from ml_assets.adapters.deployment import predict
 from ml_assets.adapters.registry import CHAMPION, PREVIOUS_CHAMPION
+from ml_assets.errors import ArtefactError
 from ml_assets.features.view import Aggregation
 from ml_assets.steps import catalogue, evaluation, explain, predictions, release, view_versions
 from ml_assets.steps.works import Asset
@@ -129,6 +130,10 @@ def test_an_edit_that_is_not_computed_yet_holds_up_training_and_not_what_the_cha
         "the definition becomes version 2: version 1 is needed by arrival_delay version 1 (candidate),"
         " arrival_delay version 1 (champion), arrival_delay version 1 (endpoint arrival_delay)"
     )
+    with pytest.raises(
+        ArtefactError, match="other columns than are declared now: .*carrier_delays__arrival_delay_minutes_mean_12h"
+    ):
+        evaluation.materialize(edited(world).having(slices=("carrier",)).spec, world.step())
     before = due()
     assert before
     edited(world).compute(DAYS[0], views=[view_of(edited(world))])
