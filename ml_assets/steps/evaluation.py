@@ -126,8 +126,8 @@ def _frame(spec: ModelSpec, run: Run, version: ModelVersion) -> Frame:
         return Frame.load(spec, run.lake, version=_trained_on(spec, run, version))
     except KeyError as error:
         raise ArtefactError(
-            f"Version {version.version} of '{spec.name}' was trained with other columns than are declared now: {error.args[0]}."
-            f" Materialize {spec.training_set} and {spec.model} first."
+            f"Version {version.version} of '{spec.name}' was trained with other columns than are declared now:"
+            f" {error.args[0]}. Materialize {spec.training_set} and {spec.model} first."
         ) from error
 
 
