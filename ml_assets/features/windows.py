@@ -163,15 +163,19 @@ class Plan:
         yield from (self._differing(versions, s) for s in self.sums if s.kind == "d")
 
     def _differing(self, versions: str, wanted: Sum) -> str:
-        """Values that differ: one more where the first row of a value enters, one less where its last row has left."""
+        """Values that differ: one more where the first row of a value enters, one less where its last row has left.
+
+        Of rows that enter and leave together the one that begins a span comes first, else the others would be one more.
+        """
         value, leave = f"v{wanted.part}", f"leave{wanted.window}"
-        along = f"OVER (PARTITION BY entity_no, {value} ORDER BY enter, {leave} ROWS"
+        along = f"OVER (PARTITION BY entity_no, {value} ORDER BY enter, {leave}"
+        before = f"{along} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
         return f"""
             SELECT entity_no, unnest([begins, ends]) AS g, unnest([1, -1]) AS {wanted.column} FROM (
                 SELECT entity_no, min(enter) AS begins, max({leave}) AS ends FROM (
-                    SELECT *, count(*) FILTER (begins) {along} UNBOUNDED PRECEDING) AS span FROM (
-                        SELECT entity_no, {value}, enter, {leave}, coalesce(
-                            enter > max({leave}) {along} BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS begins
+                    SELECT *, count(*) FILTER (begins) {along}, begins DESC ROWS UNBOUNDED PRECEDING) AS span FROM (
+                        SELECT entity_no, {value}, enter, {leave},
+                            coalesce(enter > max({leave}) {before}, true) AS begins
                         FROM {versions} WHERE {value} IS NOT NULL AND enter < {leave}))
                 GROUP BY entity_no, {value}, span)"""
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_assets import engine
 from ml_assets.errors import FeatureError
 from ml_assets.features.compute import compute
 from ml_assets.features.view import Aggregation, FeatureView
@@ -163,6 +164,29 @@ def test_minus_zero_is_zero():
 def test_text_can_be_counted():
     view = delays(("who", Aggregation("carrier", ("count",), (2 * HOUR,))))
     assert values([row(1)], view, "who_count_2h") == {1: 1.0, 2: 1.0, 3: 0.0}
+
+
+def test_values_of_many_rows_that_enter_and_leave_together_are_told_apart_once():
+    view = FeatureView(
+        "v",
+        ("c",),
+        HOUR,
+        ("o",),
+        event_timestamp="known_at",
+        aggregations={"kind": Aggregation("kind", ("distinct",), (timedelta(days=28),))},
+    )
+    first = ORIGIN + timedelta(days=40)
+    with engine.connect() as con:
+        con.execute(f"""CREATE TABLE o AS SELECT i % 7 AS c, ['a', 'b', 'd'][1 + i % 3] AS kind,
+            TIMESTAMPTZ '{ORIGIN.isoformat()}' + to_hours(CAST(hash(i) % 984 AS INTEGER)) AS known_at
+            FROM range(2000) AS t(i) WHERE hash(i + 1) % 5 > i % 3""")
+        con.register("rows", compute(con, view, first=first, last=first + timedelta(days=1)))
+        found = con.sql("""
+            SELECT kind_distinct_28d, (SELECT count(DISTINCT kind) FROM o WHERE o.c = rows.c
+                AND known_at <= feature_timestamp AND known_at > feature_timestamp - INTERVAL 28 DAY) FROM rows""")
+        pairs = found.fetchall()
+    assert len(pairs) == 7 * 24
+    assert all(counted == told for counted, told in pairs)
 
 
 def test_without_keys_every_row_is_its_own():

@@ -228,7 +228,7 @@ def test_the_server_gives_the_bits_of_the_offline_prediction_on_real_rows(world)
     said = finding(world.serve(), catalogue.EQUAL_BITS.name)
     assert said.passed
     assert said.numbers["rows"] == 200
-    assert said.sentence.startswith("200 of 200 rows from 2013-01-05 to 2013-01-15")
+    assert said.sentence.startswith("200 rows as of 194 times from 2013-01-01 00:00 to 2013-01-16 00:00: all 61 inputs")
 
 
 def test_an_endpoint_that_is_gone_is_named_by_its_last_server(world):
