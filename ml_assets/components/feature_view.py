@@ -153,6 +153,8 @@ class FeatureView(Declared):
         except DeclarationError as error:
             raise (error if error.file else self._located(error)) from error
         self._check_history(view, inputs[0])
+        if view.aggregations and isinstance(inputs[0], TableSpec):
+            self._check_days(view, inputs[0])
         return ViewSpec(view, tuple(inputs), keep_default(view.max_age))
 
     def _view(self, inputs: Sequence[Input]) -> View:
@@ -191,6 +193,17 @@ class FeatureView(Declared):
             if (longest := max(part.windows)) > days * DAY:
                 problem = f"the window {window_name(longest)} is longer than the history of '{table.name}'"
                 raise self.error(f"{problem}: {days} days by its `partitions`.", "aggregations", name, "windows")
+
+    def _check_days(self, view: View, table: TableSpec) -> None:
+        """Refuse windows over days that say neither when a row happened nor when it was known.
+
+        Such a row can lie in a day far before the windows that it counts in, which then would not be read.
+        """
+        column, known_at = table.partition_column, table.known_at or "known_at"
+        if table.daily and column not in (view.event_timestamp, known_at):
+            problem = f"'{table.name}' has its days by {column}, and windows go by {view.event_timestamp}"
+            fix = f"let its `partitions.column` be {view.event_timestamp} or the column of `known_at`"
+            raise self.error(f"{problem}: a row that happens days after its own would be missed; {fix}.", "table")
 
     def columns(self, project: Project) -> list["_Column"]:
         """The columns of the feature rows, found by binding the SQL to the tables' contracts."""

@@ -14,7 +14,7 @@ import numpy as np
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.registry import Candidate, ModelVersion
 from ml_assets.engine import connect
-from ml_assets.errors import MlAssetsError, TrainingError
+from ml_assets.errors import MlAssetsError, TrainingError, shorten
 from ml_assets.features import meaning
 from ml_assets.features.encode import Input, encode, fit_inputs
 from ml_assets.monitoring.calibrate import calibrated
@@ -34,7 +34,7 @@ from ml_assets.steps import (
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.environment import lineage_tags
 from ml_assets.steps.frames import as_requests, input_names, request_schema
-from ml_assets.steps.memo import Entry, Memo, Work
+from ml_assets.steps.memo import Entry, Memo, Work, flat
 from ml_assets.steps.pictures import markdown_table, picture
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ModelSpec
@@ -111,6 +111,7 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     if not due and is_registered(spec, run):
         run.log(f"{spec.model}: version {produced[''].metadata['version']} was trained from the same rows and settings")
         return {spec.model: StepResult(produced, unchanged(*(check.name for check in catalogue.TRAINED)))}
+    _require_as_declared(spec, manifest)
     run.registry.require()
     frame = Frame.load(spec, run.lake, version=manifest.metadata["lake version"])
     searched, fitted = _train(spec, run, frame)
@@ -145,6 +146,15 @@ def _manifest(spec: ModelSpec, run: Run) -> Entry:
     if manifest is None:
         raise TrainingError(f"There is no training set {spec.training_set}. Materialize it first.")
     return manifest
+
+
+def _require_as_declared(spec: ModelSpec, manifest: Entry) -> None:
+    """Refuse rows that were joined by other settings: the bundle would hold those of now, and serve other features."""
+    declared = flat(configuration.of_training_set(spec))
+    changed = sorted(name for name in {*declared, *manifest.config} if declared.get(name) != manifest.config.get(name))
+    if changed:
+        problem = f"was made by another declaration: {shorten(changed)} changed since"
+        raise TrainingError(f"{spec.training_set} {problem}. Materialize it first.")
 
 
 def _train(spec: ModelSpec, run: Run, frame: Frame) -> tuple[SearchResult, Fitted]:

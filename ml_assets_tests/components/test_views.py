@@ -186,6 +186,15 @@ def test_a_wrong_view_is_named_with_its_line_and_advice(project, document, chang
     assert not [word for word in words if word not in said], said
 
 
+def test_windows_over_days_that_tell_neither_event_nor_knowledge_are_refused(project):
+    """With days by order and windows by close, a row that closes six days after its day would not be read."""
+    table = FLIGHTS.replace("column: known_at", "column: arrived_at")
+    path = project.declare(table.replace("event_timestamp: arrived_at", "event_timestamp: known_at"), CARRIER_DELAYS)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'table: flights')}" in said
+    assert "'flights' has its days by arrived_at, and windows go by known_at" in said
+
+
 def test_sql_that_gives_another_result_each_time_is_named_at_its_line_of_the_file(project):
     path = project.write("last_flight.sql", "SELECT carrier, known_at,\n  delay, random() AS luck\nFROM flights")
     project.declare(FLIGHTS, LAST_FLIGHT)
