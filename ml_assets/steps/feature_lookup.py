@@ -145,7 +145,9 @@ def require_entity(specs: Sequence[ViewSpec], entity: Mapping[str, Any]) -> None
 def require_rows(spec: ViewSpec, lake: Lake) -> None:
     """Raise TableNotFoundError, with the command that helps, where a view was never materialized."""
     if not lake.exists(spec.name):
-        raise TableNotFoundError(f"{spec.name} holds nothing yet. Materialize it: dg launch --assets '{spec.name}'")
+        day = " --partition DAY" if spec.daily else ""
+        problem = f"{spec.name} holds nothing yet: it was never run, or its checks refused every day"
+        raise TableNotFoundError(f"{problem}. Materialize it: dg launch --assets '{spec.name}'{day}")
 
 
 def _open(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", at: datetime) -> None:

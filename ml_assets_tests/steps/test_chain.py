@@ -1,8 +1,12 @@
 """The whole chain on real flights: once, again, and from the beginning."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from ml_assets.adapters.prediction_log import read
+from ml_assets.errors import TrainingError
 from ml_assets.steps import catalogue, evaluation, model, release, training_set
 from ml_assets_tests.flights import AHEAD, DAYS, World, copied, finding, reused
 
@@ -67,6 +71,14 @@ def test_a_second_run_says_what_the_first_said(grown):
     assert all(f.passed for f in first.findings)
     released = release.materialize(spec, grown.step())[spec.release]
     assert finding(released, catalogue.IN_FORCE.name).passed
+
+
+def test_rows_that_were_joined_by_other_settings_are_not_trained_on(world):
+    """The bundle would hold the settings of now, and look features up otherwise than the training rows were made."""
+    shorter = tuple(replace(v, view=replace(v.view, max_age=timedelta(minutes=1))) for v in world.spec.views)
+    edited = world.having(views=shorter)
+    with pytest.raises(TrainingError, match=r"was made by another declaration: .*max_age"):
+        model.train(edited.spec, edited.step())
 
 
 def test_other_code_of_the_request_function_trains_again_and_a_comment_does_not(world, tmp_path, monkeypatch):
