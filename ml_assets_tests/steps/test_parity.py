@@ -67,7 +67,8 @@ def test_the_registered_version_carries_the_evidence(grown):
     found = certificate(grown)
     assert version.tags[f"parity.{NAME}.digest"] == found.digest
     assert version.tags[f"parity.{NAME}"].startswith("passed: 200 rows")
-    (place,) = (grown.home / "mlflow").rglob(f"parity/{NAME}.json")  # copies of this world write there as well
+    own = f"{version.run_id}/artifacts/parity/{NAME}.json"  # copies of this world have runs of their own in there
+    (place,) = (grown.home / "mlflow").rglob(own)
     kept = msgspec.json.decode(place.read_bytes(), type=Certificate)
     assert (kept.version, kept.model_hash, kept.sealed()) == ("1", found.model_hash, kept)
 
