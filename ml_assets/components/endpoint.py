@@ -193,24 +193,26 @@ class Endpoint(Declared):
             freshness=policy,
             automation=automation.on_new_content(present=[answered.key]),
         )
-        compared = Node(
+        return [
+            (served, catalogue.step("endpoint.materialize", spec)),
+            (answered, catalogue.step("predictions.materialize", spec)),
+            (labelled, catalogue.step("predictions.outcomes", spec)),
+            (self._compared(answered, views), catalogue.step("consistency.materialize", spec)),
+            (self._watch("drift", answered, catalogue.STEADY), catalogue.step("watching.watch_drift", spec)),
+            (self._watch("performance", labelled, catalogue.HOLDS), catalogue.step("watching.watch_performance", spec)),
+        ]
+
+    def _compared(self, answered: Node, views: list[tuple[dg.AssetKey, bool]]) -> Node:
+        return Node(
             "consistency",
             self.name,
             "The features of real requests as they were logged, against those of the lake.",
             kinds=frozenset({"duckdb", "deltalake"}),
             deps=[partitions.window(answered.key), *(partitions.window(key) if daily else key for key, daily in views)],
             checks=(catalogue.CONSISTENT,),
-            freshness=policy,
+            freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(present=[answered.key], ignore=[key for key, _ in views]),
         )
-        return [
-            (served, catalogue.step("endpoint.materialize", spec)),
-            (answered, catalogue.step("predictions.materialize", spec)),
-            (labelled, catalogue.step("predictions.outcomes", spec)),
-            (compared, catalogue.step("consistency.materialize", spec)),
-            (self._watch("drift", answered, catalogue.STEADY), catalogue.step("watching.watch_drift", spec)),
-            (self._watch("performance", labelled, catalogue.HOLDS), catalogue.step("watching.watch_performance", spec)),
-        ]
 
     def _watch(self, layer: str, upstream: Node, check: Check) -> Node:
         texts = {

@@ -160,13 +160,13 @@ def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", e
         day, span = (end - DAY).date().isoformat(), (end - DAY, end)
         proof = time_travel(con, spec.view, among(rows, "partition_key", [day]), *span)
     else:
-        day, span = "a static view", _known_from_to(con, spec)
+        day, span = "a static view", known_from_to(con, spec)
         proof = time_travel(con, spec.view, rows, *span)
     sentence = f"{proof.n_rows} rows of {day} came out the same." if proof.identical else shorten(proof.differences)
     return Finding(catalogue.HINDSIGHT.name, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
 
 
-def _known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[datetime, datetime]:
+def known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[datetime, datetime]:
     """When the first and the last row of a static view's tables could be used."""
     tables = " UNION ALL ".join(f"SELECT known_at FROM {quote(table.name)}" for table in spec.tables)
     ((first, last),) = con.sql(f"SELECT min(known_at), max(known_at) FROM ({tables})").fetchall()

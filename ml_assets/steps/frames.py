@@ -94,8 +94,8 @@ def model_columns(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], se
     Also gives the columns of the request that were used: by the function, by a view's entity, or as a key.
     """
     given = _Watched(spec, rows)
-    made = dict(_function(spec.request_features)(given)) if spec.request_features else {}
-    joined = {name: _array(rows[name]) for view in spec.views for name in view.view.qualified_features()}
+    made = dict(function(spec.request_features)(given)) if spec.request_features else {}
+    joined = {name: as_array(rows[name]) for view in spec.views for name in view.view.qualified_features()}
     used = given.seen | {column for view in spec.views for column in view.view.entity} | set(spec.spine.keys)
     return {**given, **made, **joined}, used - {"at"}
 
@@ -103,7 +103,7 @@ def model_columns(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], se
 def input_names(spec: ModelSpec, rows: "pa.Table") -> list[str]:
     """The inputs of a model: features of its views, then what its request function gives."""
     few = rows.slice(0, 10)
-    made = _function(spec.request_features)(_Watched(spec, few)) if spec.request_features else {}
+    made = function(spec.request_features)(_Watched(spec, few)) if spec.request_features else {}
     return [name for view in spec.views for name in view.view.qualified_features()] + list(made)
 
 
@@ -115,7 +115,8 @@ def as_requests(rows: "pa.Table") -> list[dict[str, Any]]:
     ]
 
 
-def _array(column: "pa.ChunkedArray") -> Any:
+def as_array(column: "pa.ChunkedArray") -> Any:
+    """A column as models read it: float64, or a list of texts."""
     import pyarrow as pa
 
     if pa.types.is_string(column.type):
@@ -123,7 +124,8 @@ def _array(column: "pa.ChunkedArray") -> Any:
     return column.to_numpy().astype(np.float64)
 
 
-def _function(reference: str) -> Any:
+def function(reference: str) -> Any:
+    """What `package.module.name` names, imported."""
     module, _, name = reference.rpartition(".")
     return getattr(import_module(module), name)
 

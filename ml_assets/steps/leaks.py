@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ModelSpec, ViewSpec
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 _MOST = 50_000
@@ -72,16 +70,10 @@ def hindsight(spec: ViewSpec, run: Run) -> Finding:
     rows = run.lake.dataset(spec.name, partitions=[day] if day else None).to_table()
     with connect() as con:
         features.open_tables(spec, run.lake, con, day, day)
-        span = (start_of(day), start_of(day) + DAY) if day else _known_from_to(con, spec)
+        span = (start_of(day), start_of(day) + DAY) if day else features.known_from_to(con, spec)
         proof = time_travel(con, spec.view, rows, *span)
     same = f"{proof.n_rows} rows{f' of {day}' if day else ''} came out the same."
     return Finding(catalogue.HINDSIGHT.name, proof.identical, same if proof.identical else shorten(proof.differences))
-
-
-def _known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[datetime, datetime]:
-    tables = " UNION ALL ".join(f"SELECT known_at FROM {quote(table)}" for table in spec.view.tables)
-    ((first, last),) = con.sql(f"SELECT min(known_at), max(known_at) FROM ({tables})").fetchall()
-    return first or start_of("1970-01-01"), last or start_of("1970-01-02")
 
 
 def _question(spec: ModelSpec, run: Run) -> str:

@@ -6,10 +6,7 @@ All that counts is in the bundle: the versions of the views, how they are joined
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
@@ -18,6 +15,7 @@ from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
 from ml_assets.serving.bundle import ServingSchema, ViewRef
 from ml_assets.serving.request import table_columns
 from ml_assets.steps.days import shift
+from ml_assets.steps.frames import as_array, function
 from ml_assets.steps.view_versions import table_of
 
 if TYPE_CHECKING:
@@ -41,9 +39,9 @@ def inputs_of(schema: ServingSchema, lake: Lake, rows: "pa.Table") -> dict[str, 
 def columns_of(schema: ServingSchema, rows: "pa.Table") -> dict[str, Any]:
     """Columns by input, before encoding, for rows with the request's fields, its time, and joined features."""
     given = table_columns(schema, rows)
-    made = dict(_function(schema.request_features)(given)) if schema.request_features else {}
+    made = dict(function(schema.request_features)(given)) if schema.request_features else {}
     offered = {f"{ref.name}__{feature}" for ref in schema.views for feature in ref.features}
-    joined = {name: _array(rows[name]) for name in offered.intersection(rows.column_names)}
+    joined = {name: as_array(rows[name]) for name in offered.intersection(rows.column_names)}
     columns = {**joined, **given, **made}
     return {wanted.name: columns[wanted.name] for wanted in schema.inputs}
 
@@ -106,14 +104,3 @@ def _times(ref: ViewRef, table: str) -> str:
         FROM (SELECT row_number() OVER () AS _row, * FROM {_ASKED}) s
         ASOF LEFT JOIN {quote(table)} f ON {equal} AND {at} - {ref.delay_us} >= {grid}
         ORDER BY _row"""
-
-
-def _array(column: "pa.ChunkedArray") -> Any:
-    import pyarrow as pa
-
-    return column.to_pylist() if pa.types.is_string(column.type) else column.to_numpy().astype(np.float64)
-
-
-def _function(reference: str) -> Any:
-    module, _, name = reference.rpartition(".")
-    return getattr(import_module(module), name)

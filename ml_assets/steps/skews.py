@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake
 from ml_assets.errors import shorten
-from ml_assets.monitoring.skew import SCORE, Skew, rows_that_differ, worst
+from ml_assets.monitoring.skew import Skew, rows_that_differ, worst
 from ml_assets.records import Markdown
 from ml_assets.serving.bundle import ServingSchema, ViewRef
 from ml_assets.steps import offline
@@ -98,17 +98,6 @@ class Compared:
         if here is None:
             return f"the online row of {_moment(there)} counts, offline none does"
         return f"the online row is that of {_moment(there)}, offline that of {_moment(here)} counts"
-
-
-def as_json(skew: Skew, compared: Compared) -> dict[str, Any]:
-    """What a certificate keeps of an input that differs."""
-    return {
-        "rows": skew.different,
-        "offline": skew.offline,
-        "online": skew.online,
-        "first": compared.example(skew),
-        "follows from the inputs": skew.feature == SCORE,
-    }
 
 
 def _is_older(online: datetime | None, of_lake: datetime | None) -> bool:
