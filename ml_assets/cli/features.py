@@ -13,7 +13,7 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.versions import moment, said_moment
 from ml_assets.cli import project
 from ml_assets.cli.explain import place
-from ml_assets.cli.output import Format, emit, note, show, writing
+from ml_assets.cli.output import Form, Format, Limit, Output, emit, note, show, writing
 from ml_assets.engine import connect, quote
 from ml_assets.errors import MlAssetsError, TableNotFoundError, shorten
 
@@ -32,17 +32,10 @@ features = typer.Typer(
 )
 
 _View = Annotated[str, typer.Argument(metavar="VIEW", help="carrier_delays or features/carrier_delays.")]
-_Limit = Annotated[
-    int | None, typer.Option(min=0, help="Rows at most, 0 is all. [dim]default: 20 for a table, else all[/dim]")
-]
-_Form = Annotated[Format, typer.Option("--format", help="How to write it.")]
-_Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to this file; its ending tells the format.")
-]
 
 
 @features.command("list")
-def list_views(form: _Form = Format.TABLE, output: _Output = None) -> None:
+def list_views(form: Form = Format.TABLE, output: Output = None) -> None:
     """List the feature views with entity, times, owner, freshness, and the models that use them.
 
     [dim]ml-assets features list
@@ -82,9 +75,9 @@ def preview(
         str | None, typer.Option("--at", metavar="TIME", help="What counts for each entity at this moment.")
     ] = None,
     partition: Annotated[str | None, typer.Option(help="The rows of this day. [dim]default: the newest[/dim]")] = None,
-    limit: _Limit = None,
-    form: _Form = Format.TABLE,
-    output: _Output = None,
+    limit: Limit = None,
+    form: Form = Format.TABLE,
+    output: Output = None,
 ) -> None:
     """Show rows of a view: those of a day, the newest first, or what counts for each entity at a moment.
 
@@ -117,8 +110,8 @@ def get(
     ] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="[dim]default: now[/dim]")] = None,
     with_online: Annotated[bool, typer.Option("--online", help="Ask the online store too, and compare.")] = False,
-    form: _Form = Format.TABLE,
-    output: _Output = None,
+    form: Form = Format.TABLE,
+    output: Output = None,
 ) -> None:
     """Say what a model would have seen at a moment: each feature with its value and the age of its row.
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,12 @@ class Format(StrEnum):
     JSONL = "jsonl"
     PARQUET = "parquet"
 
+
+Limit = Annotated[
+    int | None, typer.Option(min=0, help="Rows at most, 0 is all. [dim]default: 20 for a table, else all[/dim]")
+]
+Form = Annotated[Format, typer.Option("--format", help="How to write it.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file; its ending tells the format.")]
 
 _COPY = {
     Format.CSV: "FORMAT csv, HEADER true",

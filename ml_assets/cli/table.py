@@ -1,7 +1,6 @@
 """`ml-assets table`: what tables hold now, what they held at any moment, and what changed in between."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from ml_assets.adapters.difference import Change, Difference, difference
 from ml_assets.adapters.lake import Lake, Version
 from ml_assets.adapters.versions import said_moment
 from ml_assets.cli import project
-from ml_assets.cli.output import Format, emit, note, show, sql_errors_said
+from ml_assets.cli.output import Form, Format, Limit, Output, emit, note, show, sql_errors_said
 from ml_assets.engine import connect, quote
 from ml_assets.errors import LakeError, MlAssetsError, TableNotFoundError, shorten
 
@@ -31,13 +30,6 @@ table = typer.Typer(
 _Name = Annotated[str, typer.Argument(help="flight_outcomes, flights/flight_outcomes or features/carrier_delays.")]
 _AsOf = Annotated[
     str | None, typer.Option("--as-of", metavar="TIME", help="As it was at this moment: 2013-03-01T14:30.")
-]
-_Limit = Annotated[
-    int | None, typer.Option(min=0, help="Rows at most, 0 is all. [dim]default: 20 for a table, else all[/dim]")
-]
-_Form = Annotated[Format, typer.Option("--format", help="How to write it.")]
-_Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to this file; its ending tells the format.")
 ]
 
 
@@ -69,9 +61,9 @@ def read(  # noqa: PLR0913, PLR0917  options of a command
     ] = None,
     where: Annotated[str | None, typer.Option(metavar="SQL", help="Only rows for which this holds.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="A,B", help="Only these columns.")] = None,
-    limit: _Limit = None,
-    form: _Form = Format.TABLE,
-    output: _Output = None,
+    limit: Limit = None,
+    form: Form = Format.TABLE,
+    output: Output = None,
 ) -> None:
     """Read rows of a table, as they are or as they were.
 
@@ -120,7 +112,7 @@ def diff(
     keys: Annotated[
         str | None, typer.Option(metavar="A,B", help="Columns to match rows by. [dim]default: the declared keys[/dim]")
     ] = None,
-    limit: _Limit = None,
+    limit: Limit = None,
     form: Annotated[Format, typer.Option("--format", help="`table` or `json`.")] = Format.TABLE,
 ) -> None:
     """Show which rows were added, removed and changed between two versions.
@@ -148,9 +140,9 @@ def diff(
 def sql(
     query: Annotated[str, typer.Argument(metavar="SELECT", help="Tables by name, or by layer.name.")],
     as_of: _AsOf = None,
-    limit: _Limit = None,
-    form: _Form = Format.TABLE,
-    output: _Output = None,
+    limit: Limit = None,
+    form: Form = Format.TABLE,
+    output: Output = None,
 ) -> None:
     """Ask the lake in SQL (DuckDB's), over all tables at once.
 
