@@ -202,7 +202,7 @@ class FeatureView(Declared):
         column, known_at = table.partition_column, table.known_at or "known_at"
         if table.daily and column not in (view.event_timestamp, known_at):
             problem = f"'{table.name}' has its days by {column}, and windows go by {view.event_timestamp}"
-            fix = f"let its `partitions.column` be {view.event_timestamp} or the column of `known_at`"
+            fix = f"let its `event_timestamp` be {column}, or have its days by the column of `known_at`"
             raise self.error(f"{problem}: a row that happens days after its own would be missed; {fix}.", "table")
 
     def columns(self, project: Project) -> list["_Column"]:
