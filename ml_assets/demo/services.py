@@ -43,8 +43,7 @@ class Services:
 
     def start_code(self) -> None:
         """Start the code server; a failure is told with the end of its log."""
-        _link_configuration(self.dagster_home)
-        _create_storage(self.dagster_home)
+        prepare(self.dagster_home)
         if self._socket.exists():
             self._socket.unlink()
         verb = ["code-server", "start"] if self.reloads else ["api", "grpc"]
@@ -124,9 +123,7 @@ def session(settings: Settings, location: Location, *, reloads: bool = False) ->
 
     One session at a time on one installation: two daemons would do everything twice.
     """
-    home = settings.home / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    with _alone(home / "session.lock", settings):
+    with alone(settings):
         services = Services(settings, location, Tree(settings.home / "logs"), reloads)
         try:
             yield services
@@ -135,15 +132,25 @@ def session(settings: Settings, location: Location, *, reloads: bool = False) ->
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, settings: Settings) -> Iterator[None]:
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold the installation; MlAssetsError when a session or `ml-assets materialize` has it."""
+    lock = settings.home / "dagster" / "session.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise MlAssetsError(
-                f"Another `ml-assets dev` or `demo` runs on {settings.home}. End it, or set ML_ASSETS_HOME elsewhere."
+                f"Another `ml-assets dev`, `demo` or `materialize` runs on {settings.home}, and does the work."
+                " End it, or set ML_ASSETS_HOME elsewhere."
             ) from error
         yield
+
+
+def prepare(dagster_home: Path) -> None:
+    """Make a folder the home of a Dagster instance: with the project's `dagster.yaml`, and its databases."""
+    _link_configuration(dagster_home)
+    _create_storage(dagster_home)
 
 
 def free_port(wanted: int) -> int:

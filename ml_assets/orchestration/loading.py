@@ -49,6 +49,17 @@ class Contents:
 
 
 def load(location: Location) -> Contents:
+    """Load the definitions and count; DeclarationError as `definitions`."""
+    found = definitions(location)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = found.resolve_asset_graph()
+        return Contents(
+            len(graph.materializable_asset_keys), len(graph.asset_check_keys), len(list(found.sensors or ()))
+        )
+
+
+def definitions(location: Location) -> "dg.Definitions":
     """Load and validate the definitions; DeclarationError with a line for each problem, `file:line: what`."""
     import dagster as dg
 
@@ -59,10 +70,7 @@ def load(location: Location) -> Contents:
             dg.Definitions.validate_loadable(found)
         except Exception as error:
             raise DeclarationError("\n".join(problems(error))) from error
-        graph = found.resolve_asset_graph()
-        return Contents(
-            len(graph.materializable_asset_keys), len(graph.asset_check_keys), len(list(found.sensors or ()))
-        )
+    return found
 
 
 def problems(error: BaseException) -> list[str]:
