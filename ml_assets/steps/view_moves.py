@@ -9,7 +9,7 @@ features/x is filled          stands: 2
 from ml_assets.adapters.lake import Lake
 from ml_assets.steps import view_versions
 from ml_assets.steps.specs import ViewSpec
-from ml_assets.steps.view_versions import KEPT, Standing, days_in
+from ml_assets.steps.view_versions import DRAFT, KEPT, Standing, days_in
 
 _AT_ONCE = 31  # partitions that are in memory together
 
@@ -24,8 +24,9 @@ def make_room(spec: ViewSpec, lake: Lake) -> None:
     now = view_versions.standing(view, lake)
     if now and now != Standing(wanted.number):
         _move(view, lake, now, wanted.number)
-    if not wanted.state:
-        view_versions.store(view, lake, wanted)
+    declared = view_versions.joined_as_declared(wanted, spec)
+    if not wanted.state or declared != wanted:
+        view_versions.store(view, lake, declared, wanted.state or DRAFT)
     if now != Standing(wanted.number):
         view_versions.stand(view, lake, Standing(wanted.number))
 

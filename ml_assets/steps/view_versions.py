@@ -1,8 +1,9 @@
 """The versions of feature views: numbers for definitions, which stay once a registered model uses them.
 
 Beside the lake, `views/<view>/draft/<n>.json` holds a definition that an edit replaces in place, and
-`views/<view>/kept/<n>.json` one that nothing replaces. `views/<view>/stands.json` says which version `features/<view>`
-holds; older ones are in `features/<view>@<n>`. A definition counts by its meaning: comments and layout do not.
+`views/<view>/kept/<n>.json` one that no edit replaces. `views/<view>/stands.json` says which version `features/<view>`
+holds; older ones are in `features/<view>@<n>`. A definition counts by its meaning: comments and layout do not, nor how
+its rows are joined, which is written anew whenever the view is materialized.
 """
 
 import json
@@ -25,6 +26,7 @@ from ml_assets.steps.specs import Input, TableSpec, ViewRows, ViewSpec
 
 _FOLDER = "views"
 _JOINED = ("keep", "defaults")  # not what decides rows: a model's bundle holds its own
+_SETTINGS = ("delay", "max_age", "defaults")
 DRAFT, KEPT = "draft", "kept"
 
 
@@ -100,6 +102,13 @@ def versions(view: str, lake: Lake) -> list[ViewVersion]:
     return [each for _, each in sorted(by_number.items())]
 
 
+def joined_as_declared(version: ViewVersion, spec: ViewSpec) -> ViewVersion:
+    """A version with the `delay`, `max_age` and `defaults` of a declaration, which make no other version of it."""
+    now = _definition(spec)
+    view = version.definition["view"] | {name: now["view"][name] for name in _SETTINGS}
+    return replace(version, definition={**version.definition, "view": view, "keep": now["keep"]})
+
+
 def meaning_of(spec: ViewSpec) -> str:
     """The hash of all that decides the rows of a view; how they are joined and how long they stay online does not."""
     return digest(_decisive(flat(configuration.of_view(spec))))
@@ -117,7 +126,7 @@ def stand(view: str, lake: Lake, now: Standing) -> None:
 
 
 def store(view: str, lake: Lake, version: ViewVersion, state: str = DRAFT) -> None:
-    """Write a definition down; a kept one is never written again."""
+    """Write a definition down; of a kept one only how its rows are joined is ever written again."""
     content = {name: value for name, value in asdict(version).items() if name != "state"}
     lake.replace_object(f"{_FOLDER}/{view}/{state}/{version.number}.json", json.dumps(content).encode())
 

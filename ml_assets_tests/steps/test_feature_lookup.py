@@ -1,0 +1,63 @@
+"""What the lake gives for a moment, when the declaration was edited since."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from ml_assets import reading
+from ml_assets.steps import view_versions
+from ml_assets.steps.view_versions import KEPT
+from ml_assets_tests.steps.edits import LAST, Small
+
+VIEW = "carrier_delays"
+AT = datetime(2013, 1, 4, 12, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def small(project):
+    return Small(project)
+
+
+def joined(name: str = VIEW, at: datetime = AT) -> dict:
+    (row,) = reading.features(pa.table({"carrier": ["UA"], "at": [at]}), [name]).to_pylist()
+    return row
+
+
+@pytest.mark.parametrize("state", ["draft", KEPT])
+def test_features_for_own_rows_are_joined_by_the_settings_that_the_last_run_had(small, state):
+    if state == KEPT:
+        lake = small.project.lake
+        view_versions.claim(view_versions.pinned([small.views[VIEW]], lake), lake)
+    before = joined()
+    small.view(VIEW, delay=timedelta(hours=3))
+    small.run()
+    later = joined()
+    assert later != before
+    small.view(VIEW, delay=timedelta(0))
+    small.run()
+    assert joined() == before
+    assert later == {**joined(at=AT - timedelta(hours=3)), "at": AT}
+    small.view(VIEW, max_age=timedelta(hours=1), defaults={"delay_count_6h": -1.0})
+    small.run()
+    late = datetime(2013, 1, 5, 2, tzinfo=UTC)
+    assert joined(at=late)["carrier_delays__delay_count_6h"] == -1.0
+    assert joined(f"{VIEW}@1", at=late) == joined(at=late)
+    (held,) = view_versions.versions(VIEW, small.project.lake)
+    assert held.state == state
+    small.view(VIEW, max_age=None)
+    small.run()
+    assert joined(at=late + timedelta(days=9))["carrier_delays__delay_count_6h"] is not None
+
+
+def test_an_older_version_keeps_the_settings_that_it_had_last(small):
+    lake, first = small.project.lake, small.views[VIEW]
+    view_versions.claim(view_versions.pinned([first], lake), lake)
+    small.view(VIEW, max_age=timedelta(hours=1))
+    small.run()
+    small.shorter_window()
+    small.view(VIEW, max_age=timedelta(days=9))
+    small.run()
+    late = datetime.fromisoformat(LAST).replace(tzinfo=UTC) + timedelta(days=3)
+    assert joined(f"{VIEW}@1", at=late)["carrier_delays__delay_count_6h"] is None
+    assert joined(at=late)["carrier_delays__delay_count_6h"] == 2.0
