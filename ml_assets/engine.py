@@ -9,26 +9,42 @@ if TYPE_CHECKING:
 
 
 def connect(*, memory_limit: str | None = None, threads: int | None = None) -> "duckdb.DuckDBPyConnection":
-    """Open an in-memory DuckDB; `ML_ASSETS_MEMORY_LIMIT` (default 2GB) and `ML_ASSETS_THREADS` bound it."""
-    import duckdb
+    """Open a DuckDB of its own; `ML_ASSETS_MEMORY_LIMIT` (default 2GB) and `ML_ASSETS_THREADS` bound it."""
+    return _database(memory_limit or _memory_limit(), threads or _threads())
 
-    connection = duckdb.connect(":memory:")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET python_enable_replacements = false")  # a name in SQL is a table, never a Python variable
-    connection.execute(f"SET memory_limit = '{memory_limit or os.environ.get('ML_ASSETS_MEMORY_LIMIT', '2GB')}'")
-    if threads or os.environ.get("ML_ASSETS_THREADS"):
-        connection.execute(f"SET threads = {int(threads or os.environ['ML_ASSETS_THREADS'])}")
-    return connection
+
+def scratch(*, threads: int | None = 1) -> "duckdb.DuckDBPyConnection":
+    """A connection to a database that the process keeps, since opening one takes 15 ms of CPU.
+
+    What is TEMP in it, or registered, is its own; nothing else may be created in it. With `threads=None` it has as many
+    as `connect`. The databases are bounded as those of `connect` are, all connections to one together.
+    """
+    return _kept(_memory_limit(), threads or _threads()).cursor()
 
 
 @cache
-def _shared() -> "duckdb.DuckDBPyConnection":
-    return connect(threads=1)
+def _kept(memory_limit: str, threads: int | None) -> "duckdb.DuckDBPyConnection":
+    return _database(memory_limit, threads)
 
 
-def scratch() -> "duckdb.DuckDBPyConnection":
-    """A cursor on one shared empty database, since opening one is slow; temporary tables are its own."""
-    return _shared().cursor()
+def _database(memory_limit: str, threads: int | None) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    # Global, or cursors would have the machine's. A name in SQL is a table, never a Python variable.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'; SET GLOBAL python_enable_replacements = false")
+    connection.execute(f"SET memory_limit = '{memory_limit}'")
+    if threads:
+        connection.execute(f"SET threads = {threads}")
+    return connection
+
+
+def _memory_limit() -> str:
+    return os.environ.get("ML_ASSETS_MEMORY_LIMIT") or "2GB"
+
+
+def _threads() -> int | None:
+    return int(os.environ.get("ML_ASSETS_THREADS") or 0) or None
 
 
 def quote(identifier: str) -> str:

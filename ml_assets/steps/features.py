@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
-from ml_assets.engine import connect, quote
+from ml_assets.engine import quote, scratch
 from ml_assets.errors import TableNotFoundError, shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.grid import rhythm
@@ -130,7 +130,7 @@ def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table", tupl
     found: list[tuple[Finding, ...]] = []
     for first, last in runs_of(due) if spec.daily else [("", "")]:
         run.log(f"{spec.name}: computing {f'{first} to {last}' if first else 'all rows'}")
-        with connect() as con:
+        with scratch(threads=None) as con:
             open_tables(spec, run.lake, con, first, last)
             start, end = (start_of(first), start_of(last) + DAY) if first else _ALWAYS
             rows = compute(con, spec.view, first=start, last=end)
