@@ -19,6 +19,7 @@ from ml_assets.cli.contract import contract
 from ml_assets.cli.explain import explain
 from ml_assets.cli.features import features
 from ml_assets.cli.leaks import leaks
+from ml_assets.cli.materialize import materialize
 from ml_assets.cli.quarantine import quarantine
 from ml_assets.cli.table import table
 from ml_assets.errors import EndpointError, MlAssetsError, shorten
@@ -49,6 +50,7 @@ app.add_typer(feed, name="feed")
 app.add_typer(endpoint, name="endpoint")
 app.add_typer(table, name="table")
 app.add_typer(features, name="features")
+app.command()(materialize)
 app.command()(explain)
 app.command()(leaks)
 app.add_typer(quarantine, name="quarantine")

@@ -55,7 +55,7 @@ def test_a_second_session_on_the_same_installation_is_refused_with_advice(tmp_pa
         assert first.stdout.readline() == "mine\n"
         second = subprocess.run([sys.executable, "-c", HOLDER], capture_output=True, text=True, timeout=30)
         assert second.returncode != 0
-        assert "Another `ml-assets dev` or `demo` runs on" in second.stderr
+        assert "Another `ml-assets dev`, `demo` or `materialize` runs on" in second.stderr
     finally:
         first.kill()
         first.wait()
