@@ -1,6 +1,5 @@
 """Rows of history that a server can be asked about again: spread evenly over what its online store still holds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,15 +15,21 @@ from ml_assets.steps.specs import AHEAD_DAYS, DAY, ModelSpec, keep_default
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ANOTHER_ROW = "their entity had another row of a view without a grid then, and online there is the newest alone"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class History:
-    """Rows of the spine with `at`, in its order, as many from each of the spans between two `moments` as there are."""
+    """Rows of the spine with `at`, in its order, as many from each of the spans between two `moments` as there are.
+
+    They are of `total` rows from the first moment to the last, of which `left_out` cannot be asked about.
+    """
 
     rows: "pa.Table"
     moments: tuple[datetime, ...]
+    total: int
+    left_out: int
 
     def times(self) -> int:
         """How many different as-of times there are."""
@@ -42,7 +47,7 @@ def history(spec: ModelSpec, run: Run, schema: ServingSchema, *, rows: int, mome
     since, until = _held(spec, run, schema)
     width = (until - since) / moments
     bounds = (*(since + n * width for n in range(moments)), until)
-    return History(_chosen(spec, run.lake, schema, bounds, rows), bounds)
+    return _chosen(spec, run.lake, schema, bounds, rows)
 
 
 def _held(spec: ModelSpec, run: Run, schema: ServingSchema) -> tuple[datetime, datetime]:
@@ -64,7 +69,7 @@ def _oldest(spec: ModelSpec, run: Run, ref: ViewRef, until: datetime) -> datetim
     return newest - keep + (max_age or timedelta(0))
 
 
-def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: Sequence[datetime], wanted: int) -> "pa.Table":
+def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: tuple[datetime, ...], wanted: int) -> History:
     since, until, keys = bounds[0], bounds[-1], ", ".join(quote(key) for key in spec.spine.keys)
     width = (bounds[1] - bounds[0]) // timedelta(microseconds=1)
     span = PartitionRange(shift(since.date().isoformat(), -AHEAD_DAYS), shift(until.date().isoformat(), AHEAD_DAYS))
@@ -72,20 +77,28 @@ def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: Sequence
     with connect() as con:
         lake.register(con, "spine", spec.spine.table, partitions=span)
         joins, conditions = _askable(con, lake, schema)
-        return con.sql(
+        con.execute(
+            f"""
+            CREATE TEMP TABLE rows AS
+            SELECT s.*, (true {conditions}) AS _askable FROM (SELECT *, ({spec.at}) AS "at" FROM spine) s {joins}
+            WHERE "at" >= $since AND "at" < $until""",
+            {"since": since, "until": until},
+        )
+        ((total, left_out),) = con.execute("SELECT count(*), count(*) FILTER (NOT _askable) FROM rows").fetchall()
+        chosen = con.sql(
             f"""
             SELECT {names} FROM (
-                SELECT s.*, row_number() OVER (
+                SELECT *, row_number() OVER (
                     PARTITION BY (epoch_us("at") - epoch_us($since)) // $width
                     ORDER BY md5(concat_ws('|', epoch_us("at"), {keys}))
                 ) AS _rank
-                FROM (SELECT *, ({spec.at}) AS "at" FROM spine) s {joins}
-                WHERE "at" >= $since AND "at" < $until {conditions}
+                FROM rows WHERE _askable
             )
             QUALIFY row_number() OVER (ORDER BY _rank, "at", {keys}) <= $wanted
             ORDER BY "at", {keys}""",
-            params={"since": since, "until": until, "width": width, "wanted": wanted},
+            params={"since": since, "width": width, "wanted": wanted},
         ).to_arrow_table()
+    return History(chosen, bounds, total, left_out)
 
 
 def _askable(con: object, lake: Lake, schema: ServingSchema) -> tuple[str, str]:

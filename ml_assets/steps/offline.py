@@ -6,6 +6,7 @@ All that counts is in the bundle: the versions of the views, how they are joined
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import Lake, PartitionRange
@@ -23,15 +24,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ASKED = "asked"
+_NEWEST: Mapping[str, int] = MappingProxyType({})
 
 
-def inputs_of(schema: ServingSchema, lake: Lake, rows: "pa.Table") -> dict[str, Any]:
+def inputs_of(
+    schema: ServingSchema, lake: Lake, rows: "pa.Table", pinned: Mapping[str, int] = _NEWEST
+) -> dict[str, Any]:
     """Columns by input, before encoding, for rows that hold the request's fields and its time.
+
+    With `pinned`, versions by table, features are read from what `features/<view>` held then, whatever it holds now.
 
     Raises:
         FeatureError: the rows of a view's version are not in the lake.
     """
-    with _opened(schema, lake, rows) as (con, tables):
+    with _opened(schema, lake, rows, pinned) as (con, tables):
         joined = join_as_of(con, _ASKED, [_view(ref) for ref in schema.views], tables)
     return columns_of(schema, joined)
 
@@ -59,14 +65,15 @@ def tables_of(schema: ServingSchema, lake: Lake) -> dict[str, str]:
 
 @contextmanager
 def _opened(
-    schema: ServingSchema, lake: Lake, rows: "pa.Table"
+    schema: ServingSchema, lake: Lake, rows: "pa.Table", pinned: Mapping[str, int] = _NEWEST
 ) -> Iterator[tuple["duckdb.DuckDBPyConnection", Mapping[str, str]]]:
-    tables = tables_of(schema, lake)
+    tables = {ref.name: f"features/{ref.name}" for ref in schema.views} if pinned else tables_of(schema, lake)
     with connect() as con:
         con.register(_ASKED, rows)
         for ref in schema.views:
             table, columns = tables[ref.name], [*ref.entity, FEATURE_TIMESTAMP, *ref.features]
-            lake.read(table, con, columns=columns, partitions=_needed(ref, lake, table, rows)).create_view(table)
+            needed, version = _needed(ref, lake, table, rows), pinned.get(table)
+            lake.read(table, con, columns=columns, partitions=needed, version=version).create_view(table)
         yield con, tables
 
 

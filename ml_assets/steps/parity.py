@@ -5,7 +5,6 @@ it rests on has changed.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,78 +14,23 @@ import numpy as np
 from ml_assets import clock
 from ml_assets.adapters.deployment import predict
 from ml_assets.adapters.registry import ModelVersion
-from ml_assets.errors import RegistryUnavailableError, shorten
+from ml_assets.errors import RegistryUnavailableError
 from ml_assets.features.encode import encode
 from ml_assets.monitoring.skew import Skew, compare, compare_scores, worst
 from ml_assets.records import Finding, Markdown
-from ml_assets.serving.bundle import Bundle
+from ml_assets.serving.bundle import Bundle, ViewRef
 from ml_assets.steps import catalogue, offline, trained_rows
+from ml_assets.steps.certificate import Asked, Certificate, Differing, Found, Span
 from ml_assets.steps.frames import as_requests
-from ml_assets.steps.history import History, history
+from ml_assets.steps.history import ANOTHER_ROW, History, history
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
-from ml_assets.steps.skews import Compared
+from ml_assets.steps.skews import Ages, Compared
 from ml_assets.steps.specs import EndpointSpec
 from ml_assets.training import fit
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class Differing(msgspec.Struct, frozen=True):
-    """An input that differs: in how many rows, and the first of them."""
-
-    rows: int
-    offline: float | str | None
-    online: float | str | None
-    first: str
-
-
-class Span(msgspec.Struct, frozen=True):
-    """As-of times from `since` to before `until`, and how many rows were asked as of one of them."""
-
-    since: str
-    until: str
-    rows: int
-
-
-class Certificate(msgspec.Struct, frozen=True):
-    """What was compared, and what came out.
-
-    `views` are the versions of the feature views, `rows` how many were asked for, of the `wanted` ones. `differing`
-    names the inputs, and `score`, that are not equal in all of them; `encoding` those that the bundle encodes otherwise
-    than the rows that it was trained with. `answers` is the sha256 of the inputs and scores of the lake, `digest` that
-    of the whole certificate without it.
-    """
-
-    endpoint: str
-    model: str
-    version: str
-    model_hash: str
-    bundle: str
-    views: dict[str, int]
-    wanted: int
-    rows: int
-    as_of_times: int
-    spans: list[Span]
-    inputs: int
-    differing: dict[str, Differing]
-    encoding: dict[str, Differing]
-    encoded_again: int
-    answers: str
-    created_at: str
-    sentence: str
-    digest: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether anything was proven, and nothing differed."""
-        return self.rows > 0 and not self.differing and not self.encoding
-
-    def sealed(self) -> "Certificate":
-        """The same with its digest."""
-        content = msgspec.json.encode(msgspec.structs.replace(self, digest=""))
-        return msgspec.structs.replace(self, digest=hashlib.sha256(content).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -98,12 +42,24 @@ class Proof:
     table: Markdown | None = None
 
     def finding(self) -> Finding:
-        """What the endpoint's check says."""
-        found = self.certificate
-        numbers: dict[str, Any] = {"rows": found.rows, "as-of times": found.as_of_times, "digest": found.digest}
-        numbers |= {"different": {name: each.rows for name, each in {**found.differing, **found.encoding}.items()}}
+        """What the endpoint's check says; what was not compared makes it a warning."""
+        found, asked, learnt = self.certificate, self.certificate.asked, self.certificate.learnt
+        otherwise = {**found.differing, **learnt.joined, **learnt.encoding}
+        numbers: dict[str, Any] = {
+            "rows": asked.rows,
+            "as-of times": asked.times,
+            "rows of history": asked.history,
+            "rows left out": asked.left_out,
+            "rows by what they found of a view": msgspec.to_builtins(asked.views),
+            "training rows joined anew": learnt.rows,
+            "training rows corrected since": learnt.corrected,
+            "settings that differ": learnt.settings,
+            "different": {name: each.rows for name, each in otherwise.items()},
+            "digest": found.digest,
+        }
         numbers |= {"inputs that differ": self.table} if self.table else {}
-        return Finding(catalogue.EQUAL_BITS.name, found.passed, found.sentence, numbers=numbers)
+        passed, warned = found.passed, bool(found.warnings())
+        return Finding(catalogue.EQUAL_BITS.name, passed and not warned, found.sentence, passed and warned, numbers)
 
 
 def prove(spec: EndpointSpec, run: Run, packed: Bundle, version: str, url: str) -> Proof:
@@ -122,7 +78,7 @@ def prove(spec: EndpointSpec, run: Run, packed: Bundle, version: str, url: str) 
         return Proof(certificate, "the registry could not keep it: proven again at the next run", table)
     if not certificate.passed:
         return Proof(certificate, "it failed: proven again at the next run", table)
-    return Proof(certificate, memo.write(version, inputs, certificate.digest, {"rows": certificate.rows}).reason)
+    return Proof(certificate, memo.write(version, inputs, certificate.digest, {"rows": certificate.asked.rows}).reason)
 
 
 def read(spec: EndpointSpec, run: Run, version: str) -> Certificate | None:
@@ -157,7 +113,6 @@ def _certificate(
     asked = history(spec.model, run, schema, rows=spec.parity_rows, moments=spec.parity_moments)
     run.log(f"{spec.endpoint}: asking version {version} about {asked.rows.num_rows:,} rows of history")
     compared, answers = _compared(run, packed, version, url, asked.rows)
-    trained, encoding = trained_rows.encoded_again(spec.model, run.lake, packed, registered)
     certificate = Certificate(
         endpoint=spec.name,
         model=schema.model,
@@ -165,17 +120,13 @@ def _certificate(
         model_hash=schema.model_hash,
         bundle=packed.digest,
         views={ref.name: ref.version for ref in schema.views},
-        wanted=spec.parity_rows,
-        rows=asked.rows.num_rows,
-        as_of_times=asked.times(),
-        spans=_spans(asked),
         inputs=len(schema.inputs),
-        differing={skew.feature: _differing(skew, compared.example(skew)) for skew in worst(compared.skews)},
-        encoding={skew.feature: _differing(skew, trained_rows.example(skew)) for skew in worst(encoding)},
-        encoded_again=trained,
+        asked=_asked(spec, asked, compared),
+        different=compared.different,
+        differing={skew.feature: _differing(skew, compared) for skew in worst(compared.skews)},
+        learnt=trained_rows.compared(spec.model, run.lake, packed, registered, asked.rows).certified(schema),
         answers=answers,
         created_at=clock.now().isoformat(),
-        sentence=_sentence(spec, asked, compared, encoding, trained),
     )
     return certificate.sealed(), None if compared.equal else compared.table()
 
@@ -194,31 +145,29 @@ def _compared(run: Run, packed: Bundle, version: str, url: str, rows: "pa.Table"
     return Compared(schema, run.lake, rows, ages, skews), digest
 
 
-def _differing(skew: Skew, first: str) -> Differing:
-    return Differing(skew.different, skew.offline, skew.online, first)
+def _differing(skew: Skew, compared: Compared) -> Differing:
+    return Differing(skew.different, skew.offline, skew.online, compared.example(skew))
 
 
-def _spans(asked: History) -> list[Span]:
+def _asked(spec: EndpointSpec, asked: History, compared: Compared) -> Asked:
     moments = [moment.isoformat() for moment in asked.moments]
-    return [Span(*each) for each in zip(moments, moments[1:], asked.counts(), strict=False)]
+    return Asked(
+        table=spec.model.spine.table,
+        wanted=spec.parity_rows,
+        rows=asked.rows.num_rows,
+        times=asked.times(),
+        history=asked.total,
+        spans=[Span(*each) for each in zip(moments, moments[1:], asked.counts(), strict=False)],
+        left_out={ANOTHER_ROW: asked.left_out} if asked.left_out else {},
+        views={ref.name: _found(ref, compared.ages) for ref in compared.schema.views},
+    )
 
 
-def _sentence(spec: EndpointSpec, asked: History, compared: Compared, encoding: Sequence[Skew], trained: int) -> str:
-    n, (since, *_, until) = asked.rows.num_rows, (moment.isoformat(sep=" ")[:16] for moment in asked.moments)
-    if not n:
-        return f"{spec.model.spine.table} has no rows from {since} to {until} to prove anything with."
-    only = f" (of {spec.parity_rows:,} wanted: history has no more)" if n < spec.parity_rows else ""
-    asked_for = f"{n:,} rows{only} as of {asked.times():,} times from {since} to {until}"
-    if wrong := worst(encoding):
-        named = f"the bundle encodes `{wrong[0].feature}` otherwise than the rows that the model was trained with"
-        more = shorten([f"`{skew.feature}`" for skew in wrong[1:]])
-        return f"{asked_for}; {named}: {trained_rows.example(wrong[0])}{f'; also {more}' if more else ''}."
-    differ = "" if compared.equal else f"{compared.different:,} of "
-    return f"{differ}{asked_for}{' differ' if differ else ''}: {compared.sentence()}{_checked(trained)}."
-
-
-def _checked(trained: int) -> str:
-    return f"; {trained} training rows are encoded as they were then" if trained else ""
+def _found(ref: ViewRef, ages: Ages) -> Found:
+    """What the server's answers found of a view."""
+    found = sum(age[ref.name] is not None for age in ages)
+    without = len(ages) - found
+    return Found(found, without if ref.defaults else 0, 0 if ref.defaults else without)
 
 
 def _registered(spec: EndpointSpec, run: Run, version: str) -> ModelVersion | None:
@@ -234,7 +183,8 @@ def _attach(run: Run, registered: ModelVersion | None, certificate: Certificate)
     if registered is None:
         return False
     name = f"parity.{certificate.endpoint}"
-    said = f"{'passed' if certificate.passed else 'failed'}: {certificate.rows} rows, {certificate.created_at}"
+    passed = "passed" if certificate.passed else "failed"
+    said = f"{passed}: {certificate.asked.rows} rows, {certificate.created_at}"
     content = msgspec.json.format(msgspec.json.encode(certificate), indent=1)
     try:
         run.registry.attach(

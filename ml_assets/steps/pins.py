@@ -18,9 +18,14 @@ def keep(lake: Lake, model: str, manifest: Mapping[str, Any]) -> str:
     return place
 
 
+def read(lake: Lake, place: str) -> dict[str, Any]:
+    """A manifest that was kept."""
+    return json.loads(lake.get_object(place))
+
+
 def views(lake: Lake, place: str) -> dict[str, Any]:
     """The versions of the feature views that a training set was made with, whole, by view."""
-    return json.loads(lake.get_object(place)).get("views", {})
+    return read(lake, place).get("views", {})
 
 
 def pinned(lake: Lake) -> dict[str, set[int]]:

@@ -59,25 +59,18 @@ class Compared:
         """The first row that differs, with both values."""
         if skew.first is None:
             return ""
-        row = self.rows.slice(skew.first, 1).to_pylist()[0]
-        ref = self.view_of(skew.feature)
-        whose = f" for {', '.join(f'{name} {row[name]}' for name in ref.entity)}" if ref else ""
-        values = f"offline {_shown(skew.offline)}, online {_shown(skew.online)}"
-        return f"{values}{whose} as of {_moment(row['at'])}{f' ({self._cause(ref, skew.first)})' if ref else ''}"
+        ref = view_of(self.schema, skew.feature)
+        values = f"offline {shown(skew.offline)}, online {shown(skew.online)}{whose(self.schema, self.rows, skew)}"
+        return f"{values} ({self._cause(ref, skew.first)})" if ref else values
 
     def late(self, skew: Skew) -> int:
         """How many of the rows that differ were answered before the row that counts for them was online."""
-        ref = self.view_of(skew.feature)
+        ref = view_of(self.schema, skew.feature)
         if ref is None or not skew.different:
             return 0
         places = skew.differs.nonzero()[0].tolist()
         known = [place for place in places if ref.name in self.ages[place]]
         return sum(_is_older(self._online(ref, place), self._offline[ref.name][place]) for place in known)
-
-    def view_of(self, feature: str) -> ViewRef | None:
-        """The view that gives an input."""
-        refs = (ref for ref in self.schema.views for name in ref.features if feature == f"{ref.name}__{name}")
-        return next(refs, None)
 
     @cached_property
     def _offline(self) -> Mapping[str, list[datetime | None]]:
@@ -100,6 +93,21 @@ class Compared:
         return f"the online row is that of {_moment(there)}, offline that of {_moment(here)} counts"
 
 
+def whose(schema: ServingSchema, rows: "pa.Table", skew: Skew) -> str:
+    """Of which entity and as of when the first row is that differs: ` for carrier UA as of 2013-01-15 20:00:00`."""
+    if skew.first is None:
+        return ""
+    row, ref = rows.slice(skew.first, 1).to_pylist()[0], view_of(schema, skew.feature)
+    entity = f" for {', '.join(f'{name} {row[name]}' for name in ref.entity)}" if ref else ""
+    return f"{entity} as of {_moment(row['at'])}"
+
+
+def view_of(schema: ServingSchema, feature: str) -> ViewRef | None:
+    """The view that gives an input."""
+    refs = (ref for ref in schema.views for name in ref.features if feature == f"{ref.name}__{name}")
+    return next(refs, None)
+
+
 def _is_older(online: datetime | None, of_lake: datetime | None) -> bool:
     return of_lake is not None and (online is None or online < of_lake)
 
@@ -108,5 +116,6 @@ def _moment(instant: datetime | None) -> str:
     return "" if instant is None else instant.isoformat(sep=" ").replace("+00:00", "")
 
 
-def _shown(value: float | str | None) -> str:
+def shown(value: float | str | None) -> str:
+    """A value as a sentence gives it."""
     return "null" if value is None else repr(value)

@@ -13,10 +13,11 @@ from ml_assets.errors import EndpointError
 from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, endpoint, evaluation, explain, parity, predictions
 from ml_assets.steps.history import history
-from ml_assets.steps.parity import Certificate
+from ml_assets.steps.certificate import Certificate
 from ml_assets.steps.works import Asset
 from ml_assets_tests.flights import DAYS, NAME, World, copied, ended, finding
 
+AHEAD_OF = timedelta(hours=2)  # a flight is asked about two hours before its departure
 PROOFS = ["endpoints", "lake/objects/certificates", "lake/objects/memo/certificates"]
 
 
@@ -48,18 +49,43 @@ def test_the_certificate_names_what_was_proven_about_which_version(grown):
     assert (found.endpoint, found.model, found.version) == (NAME, NAME, "1")
     assert (found.bundle, found.model_hash) == (packed.digest, packed.schema.model_hash)
     assert found.views == {view.view.name: 1 for view in grown.spec.views}
-    assert (found.rows, found.wanted, found.inputs, found.passed) == (200, 200, 60, True)
-    assert [span.rows for span in found.spans] == [40] * 5
-    assert (found.spans[0].since[:10], found.spans[-1].until[:10]) == (DAYS[0], "2013-01-16")
-    assert found.encoded_again == 24
-    assert (found.differing, found.encoding) == ({}, {})
+    asked, learnt = found.asked, found.learnt
+    assert (asked.rows, asked.wanted, found.inputs, found.passed) == (200, 200, 60, True)
+    assert [span.rows for span in asked.spans] == [40] * 5
+    assert (asked.spans[0].since[:10], asked.spans[-1].until[:10]) == (DAYS[0], "2013-01-16")
+    assert (found.differing, learnt.settings, learnt.joined, learnt.encoding) == ({}, {}, {}, {})
+
+
+def test_the_certificate_holds_how_much_was_compared_and_what_the_rows_found_of_each_view(grown):
+    found = certificate(grown)
+    asked, learnt = found.asked, found.learnt
+    departures = grown.rows(grown.spec.spine.table)["scheduled_departure_at"].to_pylist()
+    assert asked.history == sum((moment - AHEAD_OF).date().isoformat() in DAYS for moment in departures)
+    assert (asked.times, asked.left_out) == (len(set(asked_at(grown))), {})
+    assert {name: each.row + each.default + each.null for name, each in asked.views.items()} == dict.fromkeys(
+        found.views, 200
+    )
+    assert asked.views["weather_at_origin"].row > 190
+    assert asked.views["aircraft_attributes"].null > 10
+    assert asked.views["aircraft_attributes"].default == 0
+    assert learnt.encoded == 24
+    assert 150 < learnt.rows <= 200 + 24
+    assert (
+        f"; {learnt.rows} training rows are joined as they were then, 24 of them encoded as they were."
+        in found.sentence
+    )
+
+
+def asked_at(world: World) -> list[datetime]:
+    schema = evaluation.fetch(world.spec, world.step(), "1").schema
+    return history(world.spec, world.step(), schema, rows=200, moments=5).rows["at"].to_pylist()
 
 
 def test_the_digest_covers_all_of_the_certificate(grown):
     found = certificate(grown)
     content = msgspec.json.encode(msgspec.structs.replace(found, digest=""))
     assert found.digest == hashlib.sha256(content).hexdigest()
-    assert msgspec.structs.replace(found, rows=201).sealed().digest != found.digest
+    assert msgspec.structs.replace(found, inputs=61).sealed().digest != found.digest
 
 
 def test_the_registered_version_carries_the_evidence(grown):
@@ -138,9 +164,9 @@ def test_all_of_history_is_asked_where_it_has_fewer_rows_than_wanted_and_that_is
     wanted = replace(short.endpoint, parity_rows=5_000, parity_moments=3)
     said = finding(endpoint.materialize(wanted, unserved.step())[wanted.endpoint], catalogue.EQUAL_BITS.name)
     found = certificate(unserved)
-    assert 1_500 < found.rows < 2_500
-    assert sum(span.rows for span in found.spans) == found.rows
-    assert said.sentence.startswith(f"{found.rows:,} rows (of 5,000 wanted: history has no more) as of ")
+    assert 1_500 < found.asked.rows < 2_500
+    assert sum(span.rows for span in found.asked.spans) == found.asked.rows == found.asked.history
+    assert said.sentence.startswith(f"all {found.asked.rows:,} rows of history: fewer than 5,000; as of ")
     assert said.passed
 
 
@@ -157,14 +183,15 @@ def test_without_mlflow_a_version_is_proven_and_the_evidence_follows_later(unser
     evaluation.bundle_folder(unserved.spec, unserved.step(), "1")
     away = replace(unserved, mlflow_uri="http://127.0.0.1:9")
     first = away.serve()
-    assert proof(first).passed
+    assert (proof(first).passed, proof(first).warn, certificate(away).passed) == (False, True, True)
+    assert "; not compared: the rows that the model was trained with." in proof(first).sentence
     assert (
         first.produced[""].metadata["parity"].endswith("the registry could not keep it: proven again at the next run.")
     )
-    assert certificate(away).encoded_again == 0
+    assert certificate(away).learnt.rows == 0
     second = unserved.serve()
     assert proof(second).passed
-    assert certificate(unserved).encoded_again == 24
+    assert certificate(unserved).learnt.encoded == 24
     tags = unserved.step().registry.version(NAME, "1").tags
     assert tags[f"parity.{NAME}.digest"] == certificate(unserved).digest
 
