@@ -51,10 +51,10 @@ def _paths(table: "DeltaTable", partitions: Partitions) -> list[tuple[str, str |
 
     added: pa.Table = pa.table(table.get_add_actions(flatten=True))  # pyright: ignore[reportArgumentType]
     column = f"partition.{PARTITION}"
-    paths = [unquote(path) for path in added["path"].to_pylist()]
+    paths = added["path"].to_pylist()
     keys = added[column].to_pylist() if column in added.column_names else [None] * len(paths)
     wanted = _wanted(partitions)
-    return [(path, key) for path, key in zip(paths, keys, strict=True) if key is None or wanted(key)]
+    return [(unquote(path), key) for path, key in zip(paths, keys, strict=True) if key is None or wanted(key)]
 
 
 def _wanted(partitions: Partitions) -> Callable[[str], bool]:

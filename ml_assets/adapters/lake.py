@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ml_assets.adapters import snapshots
 from ml_assets.adapters.content import EMPTY, PARTITION, WHOLE, Content, content_of
 from ml_assets.adapters.files import PartitionRange, Partitions, dataset_of
 from ml_assets.adapters.objects import Objects
@@ -24,6 +25,7 @@ from ml_assets.adapters.replacement import (
     rows_of,
 )
 from ml_assets.adapters.retention import compact, removed_files, require_files
+from ml_assets.adapters.snapshots import Place
 from ml_assets.engine import literal, quote, scratch
 from ml_assets.errors import LakeConflictError, LakeError, TableNotFoundError
 
@@ -93,13 +95,15 @@ class Lake(Objects):
         with scratch() as con:
             seen = None if base_version is None else self._content_at(con, name, keys, base_version)
             for attempt in range(_ATTEMPTS):
-                table = self._table_or_none(name)
+                table = snapshots.opened(self._place(name)) if self.exists(name) else None
                 replacement = fit(con, name, stored, keys, table)
                 current = {} if table is None else self._content(con, table, name, keys)
                 changed = changed_partitions(replacement, current, seen, derived=base_version is not None)
                 seen = current if seen is None else seen
                 version = table.version() if table and not changed else self._commit(table, replacement, changed)
                 if version is not None:
+                    if table is not None:
+                        snapshots.remember(self._place(name), table)
                     return Commit(name, version, replacement.content, changed)
                 time.sleep(0.01 * 2 ** min(attempt, 5))
         raise LakeConflictError(f"{name}: {_ATTEMPTS} commits lost against other writers. Run the step again.")
@@ -142,7 +146,11 @@ class Lake(Objects):
 
     def exists(self, name: str) -> bool:
         """Tell whether a table has been written."""
-        return self._table_or_none(name) is not None
+        try:
+            snapshots.newest(self._place(name))
+        except TableNotFoundError:
+            return False
+        return True
 
     def version(self, name: str) -> int:
         """Give the newest version of a table, to read it later as it is now."""
@@ -173,33 +181,27 @@ class Lake(Objects):
         Needed are those of the newest version, of a kept one, and what was replaced in the last hours. What is in no
         version, which a writer at work or a killed one left, stays for a day at least.
         """
-        table = self._table(name)
+        table = snapshots.opened(self._place(name))
         if not dry_run:
             compact(table)
             table.create_checkpoint()
         return removed_files(table, retain_hours, keep_versions, self.storage_options, dry_run=dry_run)
 
-    def _table_or_none(self, name: str) -> "DeltaTable | None":
-        try:
-            return self._table(name)
-        except TableNotFoundError:
-            return None
+    def _place(self, name: str) -> Place:
+        return Place.of(self.uri, name, self.storage_options)
 
     def _table(self, name: str, version: int | None = None, as_of: datetime | None = None) -> "DeltaTable":
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-        from deltalake.exceptions import TableNotFoundError as NoTableError
+        """A version of a table to read, by default the newest."""
+        newest = snapshots.newest(self._place(name))
+        wanted = version if as_of is None else _version_as_of(newest, name, as_of)
+        return newest if wanted in (None, newest.version()) else self._as_version(name, wanted)
 
-        try:
-            table = DeltaTable(f"{self.uri}/{name}", storage_options=self.storage_options)
-            if as_of is not None:
-                version = _version_as_of(table, name, as_of)
-            if version is not None:
-                _load_version(table, name, version)
-        except NoTableError as error:
-            raise TableNotFoundError(f"No table {name} in {self.uri}. Materialize it first.") from error
-        except DeltaError as error:
-            raise LakeError(f"Table {name} in {self.uri} cannot be opened: {error}") from error
+    def _as_version(self, name: str, version: int) -> "DeltaTable":
+        table = snapshots.opened(self._place(name))
+        if not 0 <= version <= table.version():
+            raise TableNotFoundError(f"{name} has no version {version}; its newest is {table.version()}.")
+        with snapshots.said(self._place(name)):
+            table.load_as_version(version)
         return table
 
     def _opened(
@@ -263,14 +265,6 @@ def _arguments(replacement: Replacement, changed: tuple[str, ...], *, create: bo
     if replacement.keys is None or replacement.schema_mode == "overwrite":
         return arguments
     return arguments | {"predicate": f"{PARTITION} IN ({', '.join(map(literal, changed))})"}
-
-
-def _load_version(table: "DeltaTable", name: str, version: int) -> None:
-    newest = table.version()
-    if not 0 <= version <= newest:
-        raise TableNotFoundError(f"{name} has no version {version}; its newest is {newest}.")
-    if version != newest:
-        table.load_as_version(version)
 
 
 def _entry(found: Mapping[str, Any]) -> Version:

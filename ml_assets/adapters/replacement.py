@@ -112,4 +112,7 @@ def is_partitioned(table: "DeltaTable") -> bool:
 
 def keys_of(table: "DeltaTable") -> set[str]:
     """Give the partitions that hold rows in the version that is open."""
-    return {partition[PARTITION] for partition in table.partitions()}
+    import pyarrow as pa
+
+    added: pa.Table = pa.table(table.get_add_actions(flatten=True))  # pyright: ignore[reportArgumentType]
+    return set(added[f"partition.{PARTITION}"].to_pylist())
