@@ -162,7 +162,7 @@ def _asked() -> list[tuple]:
 
 
 def _load(store: OnlineStore, rows: pa.Table) -> None:
-    store.write("bench@1", ("tailnum",), FEATURES, rows, keep=timedelta(days=2))
+    store.write("bench@1", ("tailnum",), FEATURES, rows)
 
 
 def _by_hand(path: Path, rows: pa.Table) -> None:

@@ -87,7 +87,8 @@ GRID_FITS = Check(
 )
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
 ONLINE = Check(
-    "online_store_holds_the_newest_rows", "The online store has the lake's newest rows, to the last and to the bit."
+    "online_store_holds_the_newest_rows",
+    "The newest rows online are the lake's, bit for bit; of very many, others are compared each day.",
 )
 ALIVE = Check(
     "no_feature_is_empty_or_constant", "Every feature has values that differ, as they did in the days before."

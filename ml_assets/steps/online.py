@@ -1,20 +1,22 @@
 """The online store: the newest feature rows of every entity, as they stand in the lake."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ml_assets.adapters.lake import Lake
-from ml_assets.adapters.online.base import OnlineStore, ViewSchema, microseconds
+from ml_assets import clock
+from ml_assets.adapters.lake import Lake, PartitionRange
+from ml_assets.adapters.online import OnlineStore, ViewSchema, instant, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
-from ml_assets.engine import quote, scratch
+from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import StoreUnavailableError, shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
 from ml_assets.records import Finding, unchanged
 from ml_assets.steps import catalogue, view_versions
 from ml_assets.steps.arrow import among
-from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.days import start_of
+from ml_assets.steps.kept import counting, kept
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ViewSpec
 
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-_COMPARED = 200
-_LAST = "_ml_assets_last"
+_COMPARED = 10_000
+_Put = Callable[["pa.Table", datetime, datetime], None]
+_AT, _LAST, _OF = "_ml_assets_at", "_ml_assets_last", "_ml_assets_of"
 
 
 def stored_name(spec: ViewSpec, lake: Lake) -> str:
@@ -47,42 +50,71 @@ def findings(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[s
         return (Finding(catalogue.ONLINE.name, passed=False, sentence=str(error)),)
 
 
-def keep(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table", days: Sequence[str]) -> None:
+def keep(spec: ViewSpec, run: Run, name: str, rows: "pa.Table", days: Sequence[str]) -> None:
     """Write rows of a view under a name of the store, in place of all that was there of these days.
 
-    Day by day, since Redis answers nobody during a write; days that would expire at once are left out.
+    Day by day, since Redis answers nobody during a write. What would expire at once is left out.
     """
-    entity = spec.view.entity
+    store, entity = run.online_store, spec.view.entity
     if name in store.views() and store.schema(name).entity != entity:
         store.drop(name)  # a version that no model uses was edited in place
+    expiry = kept(spec, run).expiry(_newest(spec, store, name, rows))
     features = [feature for feature in spec.view.features() if feature in rows.column_names]
     columns = [*entity, FEATURE_TIMESTAMP, *features]
+
+    def put(part: "pa.Table", first: datetime, last: datetime) -> None:
+        store.replace(name, entity, features, part.select(columns), first=first, last=last, expiry=expiry)
+
     if not spec.daily:  # all of them, so that an entity that has left the table leaves the store as well
-        always = {"first": _ALWAYS[0], "last": _ALWAYS[1]}
-        store.replace(name, entity, features, rows.select(columns), keep=None, **always)
-    for day in _lasting(spec, store.newest(name), rows, days) if spec.daily else ():
-        part = among(rows, "partition_key", [day]).select(columns)
-        span = {"first": start_of(day), "last": start_of(day) + DAY - timedelta(microseconds=1)}
-        store.replace(name, entity, features, part, keep=spec.keep, **span)
+        put(_counting(spec, rows, expiry.since), *_ALWAYS)
+        return
+    lasting = [day for day in sorted(days) if microseconds(start_of(day)) >= expiry.since]
+    if expiry.lasting and len(lasting) < len(days):
+        _put_older(spec, run.lake, instant(expiry.since), put)
+    for day in lasting:
+        put(among(rows, "partition_key", [day]), start_of(day), start_of(day) + DAY - MICROSECOND)
 
 
-def _lasting(spec: ViewSpec, newest: int | None, rows: "pa.Table", days: Sequence[str]) -> list[str]:
-    last = max([newest or 0, *(microseconds(start_of(day)) for day in set(rows["partition_key"].to_pylist()))])
-    oldest = last - spec.keep // MICROSECOND
-    return [day for day in sorted(days) if microseconds(start_of(day) + DAY) > oldest]
+def _newest(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table") -> int:
+    """The time of the newest row that is, or will be, online; of a view by day its day will do."""
+    import pyarrow.compute as pc
+
+    if spec.daily:
+        days = rows["partition_key"].unique().to_pylist()
+        return max([store.newest(name) or 0, *(microseconds(start_of(day)) for day in days)])
+    newest = pc.max(rows[FEATURE_TIMESTAMP]).as_py()  # pyright: ignore[reportAttributeAccessIssue]  made at run time
+    return microseconds(newest or instant(0))
+
+
+def _counting(spec: ViewSpec, rows: "pa.Table", since: int) -> "pa.Table":
+    with connect() as con:
+        con.register("rows", rows)
+        return con.sql(counting(spec.view.entity, "rows", since)).to_arrow_table()
+
+
+def _put_older(spec: ViewSpec, lake: Lake, since: datetime, put: _Put) -> None:
+    """Put of each entity the newest row from before a day; again where another run wrote to the lake meanwhile."""
+    until, version = since - MICROSECOND, None
+    span = PartitionRange(None, until.date().isoformat())
+    while version != (now := lake.version(spec.name)):
+        version = now
+        with connect() as con:
+            lake.register(con, "rows", spec.name, partitions=span)
+            older = con.sql(counting(spec.view.entity, "rows", microseconds(until))).to_arrow_table()
+        put(older, _ALWAYS[0], until)
 
 
 def _settled(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> Finding:
     """Say what was wrong with the stored rows, and put it right; where rows are fresh, what is wrong after that."""
     store, name = run.online_store, stored_name(spec, run.lake)
     if rows is not None and name in store.views():
-        keep(spec, store, name, rows, days)
-    newest = _of_newest_day(spec, run.lake)
+        keep(spec, run, name, rows, days)
+    newest = _wanted(spec, run)
     found = _compared(spec, store, name, newest)
     if found.passed:
         return found
     run.log(f"{spec.name}: {found.sentence}")
-    keep(spec, store, name, *_newest_days(spec, run.lake))
+    keep(spec, run, name, *_newest_days(spec, run))
     again = _compared(spec, store, name, newest)
     if rows is not None or not again.passed:
         return again
@@ -90,66 +122,81 @@ def _settled(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[s
     return replace(found, warn=True, sentence=sentence)
 
 
-def _newest_days(spec: ViewSpec, lake: Lake) -> tuple["pa.Table", list[str]]:
-    days = sorted(lake.partitions(spec.name)) if spec.daily else []
-    days = [day for day in days if day >= shift(days[-1], -(spec.keep // DAY))]
-    return lake.dataset(spec.name, partitions=days or None).to_table(), days
+def _newest_days(spec: ViewSpec, run: Run) -> tuple["pa.Table", list[str]]:
+    """What is needed to fill the store: the rows of the days that are kept whole, and the days of all that is kept."""
+    days = sorted(run.lake.partitions(spec.name)) if spec.daily else []
+    expiry = kept(spec, run).expiry(microseconds(start_of(days[-1]))) if days else None
+    whole = [day for day in days if expiry and microseconds(start_of(day)) >= expiry.since]
+    return run.lake.dataset(spec.name, partitions=whole or None).to_table(), days
 
 
-def _of_newest_day(spec: ViewSpec, lake: Lake) -> "pa.Table":
-    """The newest row of some entities in the newest partition with rows."""
-    entity = ", ".join(map(quote, spec.view.entity))
+def _wanted(spec: ViewSpec, run: Run) -> "pa.Table":
+    """The rows to compare: of a view by day the newest of each entity that has one on its newest day with rows.
+
+    Of others all that are kept. Where they are many, of some entities, which are others each day.
+    """
+    lake, days = run.lake, sorted(run.lake.partitions(spec.name), reverse=True) if spec.daily else [""]
     known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in spec.view.entity)
-    query = f"""
-        SELECT *, max({FEATURE_TIMESTAMP}) OVER () AS {_LAST} FROM rows WHERE {known}
-        QUALIFY row_number() OVER (PARTITION BY {entity} ORDER BY {FEATURE_TIMESTAMP} DESC) = 1
-        ORDER BY hash({entity}) LIMIT {_COMPARED}"""
-    found = None
-    for day in sorted(lake.partitions(spec.name), reverse=True) if spec.daily else [""]:
-        with scratch() as con:
-            lake.register(con, "rows", spec.name, partitions=[day] if day else None)
-            found = con.sql(query).to_arrow_table()
-        if found.num_rows:
-            break
-    return found if found is not None else lake.dataset(spec.name).head(0)
+    for day in days:
+        with connect() as con:
+            lake.register(con, "stored", spec.name, partitions=[day] if day else None)
+            con.execute(f"CREATE VIEW rows AS SELECT * FROM stored WHERE {known}")
+            ((newest,),) = con.sql(f"SELECT epoch_us(max({FEATURE_TIMESTAMP})) FROM rows").fetchall()
+            if newest is not None:
+                since = newest if spec.daily else kept(spec, run).expiry(newest).since
+                return con.sql(_some(spec, since, newest)).to_arrow_table()
+    return lake.dataset(spec.name).head(0)
 
 
-def _compared(spec: ViewSpec, store: OnlineStore, name: str, newest: "pa.Table") -> Finding:
-    """Hold the store against the newest rows of some entities."""
-    if not newest.num_rows:
-        return _finding(True, "The lake holds no row of an entity yet.", rows=0)
-    last, held = newest[_LAST][0].as_py(), store.newest(name)
+def _some(spec: ViewSpec, since: int, newest: int) -> str:
+    """SQL for rows with the last moment at which each counts, the time of the newest, and how many there are."""
+    entity, today = ", ".join(map(quote, spec.view.entity)), literal(clock.now().date().isoformat())
+    return f"""
+        SELECT *, coalesce(_next - 1, {newest}) AS {_AT}, {newest} AS {_LAST}, count(*) OVER () AS {_OF}
+        FROM ({counting(spec.view.entity, "rows", since)}) ORDER BY hash({entity}, {today}) LIMIT {_COMPARED}"""
+
+
+def _compared(spec: ViewSpec, store: OnlineStore, name: str, wanted: "pa.Table") -> Finding:
+    """Hold the store against rows of the lake."""
+    n = wanted.num_rows
+    if not n:
+        return _finding(True, "The lake holds no row of an entity yet.")
+    last, of, held = wanted[_LAST][0].as_py(), wanted[_OF][0].as_py(), store.newest(name)
     if held is None:
-        return _finding(False, f"The online store holds nothing of {name}.", rows=0)
-    lag = (microseconds(last) - held) / 1e6
+        return _finding(False, f"The online store holds nothing of {name}.", of=of)
+    lag = (last - held) / 1e6
     if lag > 0:
-        return _finding(False, f"The online store holds {name} to {lag:,.0f} s before the lake's {last}.", lag=lag)
-    differing = _differing(spec, store, name, newest)
-    n = newest.num_rows
-    sentence = f"{n} of {n} newest rows of {name} are online to the bit; the newest is of {last}."
+        said = f"The online store holds {name} to {lag:,.0f} s before the lake's {instant(last)}."
+        return _finding(False, said, of=of, lag=lag)
+    differing = _differing(spec, store, name, wanted)
+    compared = f"{n:,} compared of {of:,} newest rows of {name}"
+    said = f"{compared} are online, bit for bit; the newest is of {instant(last)}."
     if differing:
-        sentence = f"{len(differing)} of {n} newest rows of {name} are others online: {shorten(differing)}."
-    return _finding(not differing, sentence, rows=n, differing=len(differing), lag=lag)
+        said = f"{len(differing):,} of {compared} are others online: {shorten(differing)}."
+    return _finding(not differing, said, rows=n, of=of, differing=len(differing), lag=lag)
 
 
-def _differing(spec: ViewSpec, store: OnlineStore, name: str, newest: "pa.Table") -> list[str]:
+def _differing(spec: ViewSpec, store: OnlineStore, name: str, wanted: "pa.Table") -> list[str]:
     """The keys whose row online is another one, or holds another bit."""
     stored = store.schema(name)
     if stored.entity != spec.view.entity:
         return [f"stored by {', '.join(stored.entity)}"]
-    features = tuple(f for f in spec.view.features() if f in newest.column_names and f in stored.features)
+    features = tuple(f for f in spec.view.features() if f in wanted.column_names and f in stored.features)
     places = [stored.features.index(feature) for feature in features]
-    wanted = encoded(ViewSchema(stored.entity, features), newest)
-    keys, last = [tuple(decode(key)) for key, _, _ in wanted], microseconds(newest[_LAST][0].as_py())
-    found = store.lookup_many(name, keys, [last] * len(keys))
+    of_lake = encoded(ViewSchema(stored.entity, (*features, _AT)), wanted)
+    values = [decode(row) for _, _, row in of_lake]
+    keys = [tuple(decode(key)) for key, _, _ in of_lake]
+    found = store.lookup_many(name, keys, [at for *_, at in values])
     rows = [row and (row[0], encode([row[1][place] for place in places])) for row in found]
     return [
         ", ".join(map(str, key))
-        for key, row, (_, *row_of_lake) in zip(keys, rows, wanted, strict=True)
-        if row != tuple(row_of_lake)
+        for key, row, (_, at, _), (*wanted_values, _) in zip(keys, rows, of_lake, values, strict=True)
+        if row != (at, encode(wanted_values))
     ]
 
 
-def _finding(passed: bool, sentence: str, *, rows: int = 0, differing: int = 0, lag: float | None = None) -> Finding:
-    numbers = {"rows": rows, "differing": differing} | ({} if lag is None else {"lag_seconds": lag})
+def _finding(
+    passed: bool, sentence: str, *, rows: int = 0, of: int = 0, differing: int = 0, lag: float | None = None
+) -> Finding:
+    numbers = {"rows": rows, "of": of, "differing": differing} | ({} if lag is None else {"lag_seconds": lag})
     return Finding(catalogue.ONLINE.name, passed, sentence, numbers=numbers)

@@ -1,11 +1,14 @@
 """Which versions of feature views models need: those of every version in force, and of every one that is served."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
-from ml_assets.errors import RegistryUnavailableError, shorten
+from ml_assets.errors import ArtefactError, RegistryUnavailableError, shorten
+from ml_assets.features.view import MICROSECOND
 from ml_assets.serving import bundle
 from ml_assets.serving.routing import Routing
 from ml_assets.steps import view_versions
@@ -42,6 +45,15 @@ def of_view(view: str, older: Sequence[ViewVersion], run: Run) -> Needs:
     return {each.number: tuple(found[each.number]) for each in older if each.number in found}
 
 
+def max_ages(view: str, run: Run) -> set[timedelta | None]:
+    """How old rows of a view may get by the versions that endpoints of this installation serve; None: without limit."""
+    found: set[int | None] = set()
+    for folder in _folders(run):
+        with suppress(ArtefactError):  # a bundle that is broken must not stop the features of all others
+            found |= {ref.max_age_us for ref in bundle.read(folder).schema.views if ref.name == view}
+    return {None if age is None else age * MICROSECOND for age in found}
+
+
 def edit_of(spec: ViewSpec, run: Run) -> str:
     """What becomes of the version that `features/<view>` holds, once an edited definition is computed; else empty."""
     view, lake = spec.view.name, run.lake
@@ -65,10 +77,16 @@ def _in_force(run: Run) -> Iterator[tuple[dict[str, int], str]]:
 
 
 def _served(run: Run) -> Iterator[tuple[dict[str, int], str]]:
+    for folder in _folders(run):
+        schema, place = bundle.read(folder).schema, folder.parents[1]
+        who = f"{schema.model} version {folder.name} (endpoint {place.name})"
+        read = [view_versions.reads(view.name, view.version, run.lake) for view in schema.views]
+        own = {view.name: view.version for view in schema.views}
+        yield {name: number for part in (*read, own) for name, number in part.items()}, who
+
+
+def _folders(run: Run) -> Iterator[Path]:
+    """Where the bundles of all versions in the routing tables of endpoints are."""
     for place in sorted(Path(run.settings.endpoints).glob("*/routing.json")):
         for version in msgspec.json.decode(place.read_bytes(), type=Routing).weights:
-            schema = bundle.read(place.parent / "versions" / version).schema
-            who = f"{schema.model} version {version} (endpoint {place.parent.name})"
-            read = [view_versions.reads(view.name, view.version, run.lake) for view in schema.views]
-            own = {view.name: view.version for view in schema.views}
-            yield {name: number for part in (*read, own) for name, number in part.items()}, who
+            yield place.parent / "versions" / version

@@ -118,14 +118,14 @@ def write_hours(place: str, name: str, hours: range) -> None:
     for hour in hours:
         at = pa.array([EPOCH + timedelta(hours=hour)], pa.timestamp("us", tz="UTC"))
         rows = pa.table({"carrier": [name], "feature_timestamp": at, name: [float(hour)]})
-        store.write("v", ["carrier"], [name], rows, keep=timedelta(days=365))
+        store.write("v", ["carrier"], [name], rows)
 
 
 def replace_features_forever(place: str, first: int) -> None:
     store, generation = open_store(place), first
     while True:
         rows = generation_of_features(generation)
-        store.replace("v", ["carrier"], ["generation"], rows, keep=timedelta(days=1), first=EPOCH, last=EPOCH)
+        store.replace("v", ["carrier"], ["generation"], rows, first=EPOCH, last=EPOCH)
         generation += 1
 
 

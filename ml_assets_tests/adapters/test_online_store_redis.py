@@ -1,16 +1,15 @@
 """The Redis online store, with a real server: the contract, its growth, and servers that go and come."""
 
 import builtins
-from datetime import timedelta
 
 import pytest
 
-from ml_assets.adapters.online import open_store
+from ml_assets.adapters.online import Expiry, open_store
 from ml_assets.adapters.online.redis import RedisOnlineStore
 from ml_assets.errors import StoreUnavailableError
 from ml_assets_tests.adapters import processes
 from ml_assets_tests.adapters.redis_server import RedisServer, running
-from ml_assets_tests.contracts.online_store import HOUR, LONG, START_US, OnlineStoreContract, rows
+from ml_assets_tests.contracts.online_store import HOUR, START_US, OnlineStoreContract, rows, span_of
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +41,8 @@ def test_it_does_not_grow_with_the_time_that_passes(store, server):
     sizes = []
     for hour in range(30):
         values = [(f"C{entity}", hour, 0.5) for entity in range(50) if hour < 10 or entity < 40]
-        store.write("v", ["carrier"], ["delay"], rows(*values), keep=timedelta(hours=3))
+        expiry = Expiry(START_US + (hour - 3) * HOUR)
+        store.replace("v", ["carrier"], ["delay"], rows(*values), **span_of(hour, hour), expiry=expiry)
         sizes.append(sum(map(server.client().zcard, keys_of(server, ":rows:"))))
     assert sizes[5] == 4 * 50
     assert sizes[-1] == 4 * 40
@@ -51,13 +51,13 @@ def test_it_does_not_grow_with_the_time_that_passes(store, server):
 
 
 def test_a_view_that_is_dropped_leaves_nothing(store, server):
-    store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)), keep=LONG)
+    store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)))
     store.drop("v")
     assert keys_of(server) == []
 
 
 def test_what_a_killed_writer_had_on_its_way_goes_away_by_itself(store, server, place):
-    store.write("v", ["carrier"], ["generation"], processes.generation_of_features(0), keep=LONG)
+    store.write("v", ["carrier"], ["generation"], processes.generation_of_features(0))
     staged = []
     for _ in range(20):
         with processes.living(processes.replace_features_forever, place, 1):
@@ -70,7 +70,7 @@ def test_what_a_killed_writer_had_on_its_way_goes_away_by_itself(store, server, 
 
 
 def test_rows_lost_on_their_way_are_an_error_and_change_nothing(store, server):
-    store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)), keep=LONG)
+    store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)))
     stage = store._stage
 
     def lose(view, taken):
@@ -80,7 +80,7 @@ def test_rows_lost_on_their_way_are_an_error_and_change_nothing(store, server):
 
     store._stage = lose
     with pytest.raises(StoreUnavailableError, match="staged rows are gone"):
-        store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 2.5)), keep=LONG)
+        store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 2.5)))
     assert store.lookup("v", ("UA",), START_US) == (START_US, (1.5,))
 
 
@@ -88,7 +88,7 @@ def test_a_server_that_is_gone_is_named_without_its_password_and_used_again_once
     with running(tmp_path) as server:
         store = open_store(server.url)
         with_password = open_store(server.url.replace("redis://", "redis://me:secret@"))
-        store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)), keep=LONG)
+        store.write("v", ["carrier"], ["delay"], rows(("UA", 0, 1.5)))
         server.kill()
         for ask in (lambda: store.lookup("v", ("UA",), 0), lambda: store.schema("v"), store.views):
             with pytest.raises(StoreUnavailableError, match=rf"redis://127.0.0.1:{server.port}/0 cannot be used"):
@@ -98,7 +98,7 @@ def test_a_server_that_is_gone_is_named_without_its_password_and_used_again_once
         assert "secret" not in str(refused.value)
         server.start()
         assert store.views() == []
-        store.write("v", ["carrier"], ["delay"], rows(("UA", 1, 2.5)), keep=LONG)
+        store.write("v", ["carrier"], ["delay"], rows(("UA", 1, 2.5)))
         assert store.lookup("v", ("UA",), START_US + HOUR) == (START_US + HOUR, (2.5,))
 
 

@@ -157,11 +157,11 @@ def test_a_version_that_answers_otherwise_fails_the_run_with_the_sentence_and_ge
     flipped = rows.set_column(
         rows.column_names.index(names[0]), names[0], pa.array([1 - (v or 0) for v in rows[names[0]].to_pylist()])
     )
-    store.write("returns@1", view.view.entity, names, flipped, keep=view.keep)
+    store.write("returns@1", view.view.entity, names, flipped)
     place.write_text(json.dumps(json.loads(released) | {"version": "2", "previous": "1"}))
     result = shop.run("endpoints/order_return")
     place.write_text(released)
-    store.write("returns@1", view.view.entity, names, rows, keep=view.keep)
+    store.write("returns@1", view.view.entity, names, rows)
     assert not result.success
     assert materialized(result) == {}
     assert not checks(result)["answers_equal_the_offline_prediction_bit_for_bit"]

@@ -15,14 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_assets.adapters.online import OnlineStore, open_store
+from ml_assets.adapters.online import Expiry, OnlineStore, open_store
 from ml_assets.errors import FeatureError, TableNotFoundError
 from ml_assets_tests.adapters import processes
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 HOUR = 3_600_000_000
 START_US = 1_356_998_400_000_000
-LONG = timedelta(days=365)
 
 
 def rows(*values: tuple, entity: tuple[str, ...] = ("carrier",), features: tuple[str, ...] = ("delay",)) -> pa.Table:
@@ -36,18 +35,19 @@ def rows(*values: tuple, entity: tuple[str, ...] = ("carrier",), features: tuple
 hours = st.integers(0, 12)
 row = st.tuples(st.sampled_from("ab"), hours, st.floats(allow_nan=False))
 span = st.tuples(hours, hours).map(sorted)
-steps = st.lists(st.tuples(span, st.lists(row, max_size=6), st.sampled_from([None, 3, 6, 99])), max_size=5)
+steps = st.lists(st.tuples(span, st.lists(row, max_size=6), st.sampled_from([-9, 3, 6]), st.booleans()), max_size=5)
 
 
-def expected_after(state: dict, first: int, last: int, given: list[tuple], keep: int | None) -> dict:
+def expected_after(state: dict, first: int, last: int, given: list[tuple], since: int, lasting: bool) -> dict:
     """What a dictionary by entity and hour holds after a replacement."""
     kept = {key: value for key, value in state.items() if not first <= key[1] <= last}
     kept |= {(entity, hour): value for entity, hour, value in given}
-    newest = max((hour for _, hour in kept), default=0)
-    by_entity = {entity: max(hour for other, hour in kept if other == entity) for entity, _ in kept}
-    if keep is None:
-        return {key: value for key, value in kept.items() if key[1] == by_entity[key[0]]}
-    return {key: value for key, value in kept.items() if key[1] >= newest - keep}
+    counting = {entity: max((h for e, h in kept if e == entity and h <= since), default=None) for entity, _ in kept}
+    return {
+        (entity, hour): value
+        for (entity, hour), value in kept.items()
+        if hour >= since or (lasting and hour == counting[entity])
+    }
 
 
 def answers(state: dict) -> dict[tuple, tuple | None]:
@@ -90,11 +90,12 @@ class OnlineStoreContract:
     def store(self, place):
         return open_store(place)
 
-    def write(self, store, *values, keep=LONG, entity=("carrier",), features=("delay",)):
-        return store.write("v", entity, features, rows(*values, entity=entity, features=features), keep=keep)
+    def write(self, store, *values, entity=("carrier",), features=("delay",)):
+        return store.write("v", entity, features, rows(*values, entity=entity, features=features))
 
-    def replace(self, store, first: int, last: int, *values, keep=LONG):
-        return store.replace("v", ["carrier"], ["delay"], rows(*values), keep=keep, **span_of(first, last))
+    def replace(self, store, first: int, last: int, *values, since: int | None = None, lasting=False):
+        expiry = None if since is None else Expiry(START_US + since * HOUR, lasting)
+        return store.replace("v", ["carrier"], ["delay"], rows(*values), **span_of(first, last), expiry=expiry)
 
     def at(self, store, hours: float, *key) -> tuple | None:
         found = store.lookup("v", key or ("UA",), START_US + int(hours * HOUR))
@@ -114,18 +115,23 @@ class OnlineStoreContract:
         self.write(store, ("UA", 1, 11.0))
         assert self.at(store, 1) == (1, 11)
 
-    def test_rows_older_than_the_newest_by_more_than_keep_expire(self, store):
-        self.write(store, ("UA", 0, 1.0), ("UA", 1, 2.0), ("AA", 3, 3.0), keep=timedelta(hours=2))
+    def test_rows_from_before_a_moment_expire(self, store):
+        self.replace(store, 0, 3, ("UA", 0, 1.0), ("UA", 1, 2.0), ("AA", 3, 3.0), since=1)
         assert (self.at(store, 0), self.at(store, 1)) == (None, (1, 2))
 
-    def test_without_keep_each_entity_has_its_newest_row_only(self, store):
-        self.write(store, ("UA", 0, 1.0), ("UA", 1, 2.0), ("AA", 0, 3.0), keep=None)
-        self.write(store, ("UA", 0, 9.0), keep=None)
-        assert (self.at(store, 0.5), self.at(store, 1), self.at(store, 1, "AA")) == (None, (1, 2), (0, 3))
+    def test_where_rows_last_each_entity_keeps_the_row_that_counts_at_the_moment_and_all_later_ones(self, store):
+        ua = [("UA", hour, float(hour)) for hour in (0, 2, 6, 9)]
+        self.replace(store, 0, 9, *ua, ("AA", 0, 3.0), ("DL", 8, 8.0), since=4, lasting=True)
+        assert [self.at(store, hour) for hour in (1, 2, 5, 6, 9)] == [None, (2, 2), (2, 2), (6, 6), (9, 9)]
+        assert (self.at(store, 4, "AA"), self.at(store, 7, "DL"), self.at(store, 8, "DL")) == ((0, 3), None, (8, 8))
+
+    def test_where_rows_last_the_row_of_the_moment_itself_is_enough(self, store):
+        self.replace(store, 0, 9, ("UA", 2, 2.0), ("UA", 4, 4.0), since=4, lasting=True)
+        assert (self.at(store, 3), self.at(store, 4)) == (None, (4, 4))
 
     def test_old_history_written_late_removes_nothing_newer(self, store):
-        self.write(store, ("UA", 48, 2.0), keep=timedelta(hours=24))
-        self.replace(store, 0, 40, ("UA", 1, 1.0), ("UA", 30, 1.5), keep=timedelta(hours=24))
+        self.write(store, ("UA", 48, 2.0))
+        self.replace(store, 0, 40, ("UA", 1, 1.0), ("UA", 30, 1.5), since=24)
         assert (self.at(store, 2), self.at(store, 31), self.at(store, 99)) == (None, (30, 1.5), (48, 2))
 
     def test_a_replaced_time_leaves_no_ghosts(self, store):
@@ -192,7 +198,7 @@ class OnlineStoreContract:
 
     def test_no_rows_are_no_change_but_make_the_view_known(self, store):
         empty = rows(("UA", 0, 1.0)).slice(0, 0)
-        assert store.write("v", ["carrier"], ["delay"], empty, keep=LONG) == 0
+        assert store.write("v", ["carrier"], ["delay"], empty) == 0
         assert (store.views(), self.at(store, 9)) == (["v"], None)
 
     def test_many_look_ups_in_one_turn_give_what_each_gives(self, store):
@@ -219,13 +225,13 @@ class OnlineStoreContract:
         def holds(steps) -> None:
             store.drop("v")
             state: dict = {}
-            for (first, last), drawn, keep in steps:
+            for (first, last), drawn, since, lasting in steps:
                 written = [value for value in drawn if first <= value[1] <= last]
-                state = expected_after(state, first, last, written, keep)
+                state = expected_after(state, first, last, written, since, lasting)
                 table = written or [("a", first, 0.0)]
-                kept = None if keep is None else timedelta(hours=keep)
+                expiry = Expiry(START_US + since * HOUR, lasting)
                 part = rows(*table).slice(0, len(written))
-                store.replace("v", ["carrier"], ["delay"], part, keep=kept, **span_of(first, last))
+                store.replace("v", ["carrier"], ["delay"], part, **span_of(first, last), expiry=expiry)
             assert {(entity, hour): self.at(store, hour, entity) for entity, hour in answers(state)} == answers(state)
             newest = max((START_US + hour * HOUR for _, hour in state), default=None)
             assert store.newest("v") == newest
@@ -236,7 +242,7 @@ class OnlineStoreContract:
         self.write(store, ("UA", 0, 1.5))
         keyless = rows(("UA", 0, 2.5)).drop_columns("carrier")
         with pytest.raises(KeyError):
-            store.replace("v", ["carrier"], ["delay"], keyless, keep=LONG, first=START, last=START)
+            store.replace("v", ["carrier"], ["delay"], keyless, first=START, last=START)
         assert self.at(store, 0) == (0, 1.5)
         assert self.write(store, ("UA", 0, 3.5)) == 1
 
@@ -249,7 +255,7 @@ class OnlineStoreContract:
 
     def test_whoever_reads_while_a_process_writes_sees_one_write_and_a_kill_leaves_one(self, place, store):
         chance = random.Random(2)  # noqa: S311
-        store.write("v", ["carrier"], ["generation"], processes.generation_of_features(0), keep=LONG)
+        store.write("v", ["carrier"], ["generation"], processes.generation_of_features(0))
         for _ in range(8):
             before = one_generation(store)
             with processes.living(processes.replace_features_forever, place, int(before) + 1):

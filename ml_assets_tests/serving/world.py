@@ -164,9 +164,8 @@ def fill_store(place: Path | str) -> OnlineStore:
     numbers = [float(n) / 3 for n in range(len(grid))]
     carriers = {"carrier": list(CARRIERS) * 2, "feature_timestamp": grid, "count_6h": numbers, "mean_6h": numbers[::-1]}
     carriers["unused"] = [None] * len(grid)
-    keep = timedelta(days=30)
-    store.write("carrier_delays@1", ["carrier"], ["count_6h", "unused", "mean_6h"], pa.table(carriers), keep=keep)
+    store.write("carrier_delays@1", ["carrier"], ["count_6h", "unused", "mean_6h"], pa.table(carriers))
     origins = {"origin": ["EWR", "JFK"], "feature_timestamp": pa.array([NOON] * 2, pa.timestamp("us", "UTC"))}
     origins |= {"mood": ["busy", "hostile"], "departures_1h": [41.5, None]}
-    store.write("origin_congestion@1", ["origin"], ["mood", "departures_1h"], pa.table(origins), keep=keep)
+    store.write("origin_congestion@1", ["origin"], ["mood", "departures_1h"], pa.table(origins))
     return store

@@ -36,7 +36,7 @@ def compute(project: Project, view: str, first: str = WEEK[0], last: str = WEEK[
 def test_fresh_rows_are_online_to_the_bit(landed, view):
     found = compute(landed, view)
     assert found.passed
-    assert found.numbers == {"rows": 2, "differing": 0, "lag_seconds": 0.0}
+    assert found.numbers == {"rows": 2, "of": 2, "differing": 0, "lag_seconds": 0.0}
     assert compute(landed, view) == found
 
 
@@ -74,7 +74,7 @@ def test_a_store_that_lags_is_told_by_how_much_and_filled(landed):
         "last": datetime(2013, 1, 7, tzinfo=UTC) - timedelta(microseconds=1),
     }
     empty = spec_rows(landed).slice(0, 0)
-    store.replace("last_flight@1", spec.view.entity, spec.view.features(), empty, keep=spec.keep, **span)
+    store.replace("last_flight@1", spec.view.entity, spec.view.features(), empty, **span)
     lag = (newest - store.newest("last_flight@1")) / 1e6
     found = compute(landed, "last_flight")
     assert (found.passed, found.warn, found.numbers["lag_seconds"]) == (False, True, lag)
@@ -100,10 +100,10 @@ def test_values_that_differ_are_named_and_put_right(landed):
     rows = spec_rows(landed).filter(pc.field("carrier") == "B6")
     (feature,) = spec.view.features()
     wrong = rows.set_column(rows.column_names.index(feature), feature, pc.add(rows[feature], 1e-9))
-    store.write("last_flight@1", spec.view.entity, [feature], wrong, keep=spec.keep)
+    store.write("last_flight@1", spec.view.entity, [feature], wrong)
     found = compute(landed, "last_flight")
     assert (found.passed, found.warn, found.numbers["differing"]) == (False, True, 1)
-    assert "1 of 2 newest rows of last_flight@1 are others online: B6." in found.sentence
+    assert "1 of 2 compared of 2 newest rows of last_flight@1 are others online: B6." in found.sentence
     assert store.lookup("last_flight@1", ("B6",), FAR) == right
 
 
@@ -130,19 +130,19 @@ def test_redis_holds_the_same_and_without_it_fresh_rows_fail_and_come_later(land
 
 
 def test_days_that_would_expire_at_once_are_not_written(landed, monkeypatch):
-    spec = landed.view("last_flight")
+    spec, run = landed.view("last_flight"), landed.step()
     short = replace(spec, keep=timedelta(days=2))
-    written, store = [], landed.step().online_store
-    monkeypatch.setattr(store, "replace", lambda *_, first, **__: written.append(first.date().isoformat()))
+    written = []
+    monkeypatch.setattr(run.online_store, "replace", lambda *_, first, **__: written.append(first.date().isoformat()))
     features.materialize(spec, landed.step(WEEK[0], WEEK[-1]))
-    online.keep(short, store, "v", landed.lake.dataset(spec.name).to_table(), WEEK)
+    online.keep(short, run, "v", landed.lake.dataset(spec.name).to_table(), WEEK)
     assert written == [*WEEK[-3:]]
 
 
 def test_a_day_that_lost_all_its_rows_leaves_none_online(landed):
     compute(landed, "last_flight")
-    store, spec = landed.step().online_store, landed.view("last_flight")
+    run, spec = landed.step(), landed.view("last_flight")
     empty = landed.lake.dataset(spec.name).to_table().slice(0, 0)
-    assert store.newest("last_flight@1") > microseconds(datetime(2013, 1, 6, tzinfo=UTC))
-    online.keep(spec, store, "last_flight@1", empty, [WEEK[-1]])
-    assert store.newest("last_flight@1") < microseconds(datetime(2013, 1, 6, tzinfo=UTC))
+    assert run.online_store.newest("last_flight@1") > microseconds(datetime(2013, 1, 6, tzinfo=UTC))
+    online.keep(spec, run, "last_flight@1", empty, [WEEK[-1]])
+    assert run.online_store.newest("last_flight@1") < microseconds(datetime(2013, 1, 6, tzinfo=UTC))

@@ -1,9 +1,13 @@
-"""Ten skews between what is trained on and what is served, planted in a real store or bundle: none takes traffic."""
+"""Skews between what is trained on and what is served, planted in a real store or bundle: none takes traffic.
+
+Each is looked for in 10,000 rows of history, as a user's endpoint does.
+"""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -12,11 +16,15 @@ import pytest
 
 from ml_assets.adapters.deployment import predict
 from ml_assets.errors import EndpointError
+from ml_assets.features.encode import Input
+from ml_assets.features.view import FeatureView
 from ml_assets.records import StepResult
 from ml_assets.serving import bundle
-from ml_assets.steps import catalogue, evaluation
+from ml_assets.serving.bundle import ServingSchema, ViewRef
+from ml_assets.steps import catalogue, evaluation, parity
+from ml_assets.steps.certificate import Certificate
 from ml_assets.steps.specs import ViewSpec
-from ml_assets_tests.flights import NAME, World, copied, ended, finding, release_copy
+from ml_assets_tests.flights import NAME, World, copied, ended, finding, register_copy, release_copy
 
 ALWAYS = {"first": datetime(1970, 1, 1, tzinfo=UTC), "last": datetime(2100, 1, 1, tzinfo=UTC)}
 Alter = Callable[[pa.Table], pa.Table]
@@ -25,10 +33,11 @@ Alter = Callable[[pa.Table], pa.Table]
 @pytest.fixture(scope="module")
 def shared(grown, tmp_path_factory):
     """Version 1 is proven and has the traffic, version 2 is released: the same model under another number."""
-    world = World(copied(grown.home, tmp_path_factory.mktemp("skews") / "home"), grown.spec)
+    world = World(copied(grown.home, tmp_path_factory.mktemp("skews") / "home"), grown.spec, parity_rows=10_000)
     with ended(world):
         world.serve()
         release_copy(world)
+        register_copy(world)
         yield world
 
 
@@ -59,8 +68,7 @@ class View:
         store, view = self.world.step().online_store, self.spec.view
         stored = max(name for name in store.views() if name.partition("@")[0] == view.name)
         columns = [*view.entity, "feature_timestamp", *view.features()]
-        keep = self.spec.keep if self.spec.daily else None
-        store.replace(stored, view.entity, view.features(), rows.select(columns), keep=keep, **ALWAYS)
+        store.replace(stored, view.entity, view.features(), rows.select(columns), **ALWAYS)
 
 
 def altered(column: str, change: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Alter:
@@ -96,6 +104,19 @@ SAID = {
     "key case": r"`carrier_delays__\w+` differs in .*no online row was found, offline that of",
     "rounding": r"`origin_delays__departure_delay_minutes_mean_3h` differs in",
 }
+
+
+def later(view: FeatureView) -> FeatureView:
+    """Late is from half an hour on."""
+    assert view.aggregations
+    late = replace(view.aggregations["late"], expression="arrival_delay_minutes > 30")
+    return replace(view, aggregations={**view.aggregations, "late": late})
+
+
+def mlflow_of(world: World) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(world.settings.mlflow_uri, world.settings.mlflow_uri)
 
 
 def shares(world: World) -> dict[str, float]:
@@ -140,12 +161,9 @@ def test_a_default_for_unseen_entities_that_training_does_not_know_blocks_the_tr
 
 def test_rows_of_another_version_of_the_view_block_the_traffic_and_are_named(online, tmp_path):
     view = View.of(online, "carrier_delays")
-    late = view.spec.view.aggregations["late"]
-    later = replace(late, expression="arrival_delay_minutes > 30")
-    edited = replace(view.spec.view, aggregations={**view.spec.view.aggregations, "late": later})
     elsewhere = World(copied(online.home, tmp_path / "home", leave=["endpoints"]), online.spec)
     days = elsewhere.step().lake.partitions(view.spec.name)
-    elsewhere.compute(*days, views=[replace(view.spec, view=edited)])
+    elsewhere.compute(*days, views=[replace(view.spec, view=later(view.spec.view))])
     view.put_online(elsewhere.rows(view.spec.name))
     try:
         refused(online.serve(), online, r"`carrier_delays__late_rate_\w+` differs in .*both from the row of")
@@ -153,27 +171,170 @@ def test_rows_of_another_version_of_the_view_block_the_traffic_and_are_named(onl
         view.put_online(view.rows())
 
 
-def reordered(world: World, feature: str) -> None:
-    """Write the bundle of version 1 with the categories of an input the other way round."""
+def rebundled(world: World, change: Callable[[ServingSchema], dict[str, Any]]) -> None:
+    """Write the bundle of version 1 with another schema."""
     folder = world.home / "bundles" / NAME / "1"
     packed = bundle.read(folder)
-    inputs = tuple(
-        replace(each, categories=each.categories[::-1]) if each.name == feature else each
-        for each in packed.schema.inputs
-    )
     for path in folder.iterdir():
         path.unlink()
-    schema = msgspec.structs.replace(packed.schema, inputs=inputs)
+    schema = msgspec.structs.replace(packed.schema, **change(packed.schema))
     bundle.write(folder, model_text=packed.model_text, schema=schema, golden=packed.golden)
+
+
+def reordered(world: World, feature: str) -> None:
+    """The categories of an input the other way round."""
+
+    def turned(each: Input) -> Input:
+        return replace(each, categories=each.categories[::-1]) if each.name == feature else each
+
+    rebundled(world, lambda schema: {"inputs": tuple(map(turned, schema.inputs))})
+
+
+def rejoined(world: World, view: str, **settings: Any) -> None:
+    """A view joined by other settings: by the server, and by whoever asks the bundle what the lake should give."""
+
+    def changed(ref: ViewRef) -> ViewRef:
+        return msgspec.structs.replace(ref, **settings) if ref.name == view else ref
+
+    rebundled(world, lambda schema: {"views": tuple(map(changed, schema.views))})
 
 
 @pytest.fixture
 def unserved(grown, tmp_path):
     """Version 1 is released, and no server ever ran."""
     left = ["endpoints", "lake/objects/certificates", "lake/objects/memo/certificates"]
-    world = World(copied(grown.home, tmp_path / "home", leave=left), grown.spec)
+    world = World(copied(grown.home, tmp_path / "home", leave=left), grown.spec, parity_rows=10_000)
     with ended(world):
         yield world
+
+
+def certificate(world: World) -> Certificate:
+    found = parity.read(world.endpoint, world.step(), "1")
+    assert found
+    return found
+
+
+HOURS = 3_600_000_000
+SETTINGS = {
+    "delay": (
+        ("carrier_delays", {"delay_us": 2 * HOURS}),
+        "`carrier_delays.delay` is 2:00:00 in the bundle, 0:15:00 in the training set",
+        "carrier_delays__",
+    ),
+    "max_age": (
+        ("inbound_aircraft", {"max_age_us": None}),
+        "`inbound_aircraft.max_age` is null in the bundle, 2 days, 0:00:00 in the training set",
+        "inbound_aircraft__",
+    ),
+    "defaults": (
+        ("aircraft_attributes", {"defaults": {"seats": 150.0}}),
+        "`aircraft_attributes.defaults.seats` is 150.0 in the bundle, none in the training set",
+        "aircraft_attributes__seats",
+    ),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_view_that_the_bundle_joins_otherwise_than_the_training_set_was_joined_takes_no_traffic(unserved, setting):
+    (view, settings), said, inputs = SETTINGS[setting]
+    rejoined(unserved, view, **settings)
+    result = unserved.serve()
+    proof, found = finding(result, catalogue.EQUAL_BITS.name), certificate(unserved)
+    assert (result.produced, proof.passed, proof.warn, shares(unserved)) == ({}, False, False, {})
+    assert proof.sentence.startswith(
+        "the bundle joins otherwise than the rows that the model was trained with: " + said
+    )
+    assert found.differing == {}  # the server and the lake agree: both read the bundle
+    assert list(found.learnt.settings) == [said.split("`")[1]]
+    assert found.learnt.joined
+    assert all(name.startswith(inputs) for name in found.learnt.joined)
+    assert found.learnt.corrected == 0
+    assert f"the bundle joins `{inputs}" in proof.sentence
+
+
+def test_a_training_set_that_was_not_joined_as_it_says_takes_no_traffic_and_is_named(unserved):
+    """The settings are the same, and the values are not: as if the join itself had been wrong then."""
+    spec, lake = unserved.spec, unserved.step().lake
+    rows, column = unserved.rows(spec.training_set), "weather_at_origin__humidity_pct"
+    lake.write(spec.training_set, altered(column, lambda v: pc.add(v, 1.0))(rows))
+    version, client = lake.version(spec.training_set), mlflow_of(unserved)
+    client.set_model_version_tag(NAME, "1", "training_set.lake_version", str(version))
+    proof = finding(unserved.serve(), catalogue.EQUAL_BITS.name)
+    assert (proof.passed, proof.warn, shares(unserved)) == (False, False, {})
+    said = rf"^the bundle joins `{column}` otherwise than .* with, in [\d,]+: (\S+) in the training set, (\S+) joined"
+    then, now = re.findall(said, proof.sentence)[0]
+    assert float(then) == float(now) + 1
+
+
+def test_another_version_of_a_view_than_the_model_was_trained_with_takes_no_traffic_and_is_named(unserved):
+    view = View.of(unserved, "carrier_delays")
+    edited = unserved.having(
+        views=tuple(replace(v, view=later(v.view)) if v is view.spec else v for v in unserved.spec.views)
+    )
+    edited.compute(*unserved.step().lake.partitions(view.spec.name), views=[edited.spec.views[0]])
+    rejoined(unserved, "carrier_delays", version=2)
+    result = unserved.serve()
+    proof, found = finding(result, catalogue.EQUAL_BITS.name), certificate(unserved)
+    assert (result.produced, proof.passed, proof.warn, shares(unserved)) == ({}, False, False, {})
+    assert "`carrier_delays.version` is 2 in the bundle, 1 in the training set" in proof.sentence
+    assert (found.differing, found.views["carrier_delays"]) == ({}, 2)
+
+
+def test_a_declaration_that_was_edited_after_the_training_takes_nothing_from_what_was_trained_before(unserved):
+    view = View.of(unserved, "carrier_delays").spec.view
+    now = replace(view, delay=timedelta(hours=3), max_age=timedelta(days=9), defaults={"late_rate_7d": 0.5})
+    edited = unserved.having(views=tuple(replace(v, view=now) if v.view is view else v for v in unserved.spec.views))
+    result = edited.serve()
+    assert finding(result, catalogue.EQUAL_BITS.name).passed
+    assert shares(unserved) == {"1": 1.0}
+
+
+def test_a_lake_that_was_corrected_since_the_training_is_a_warning(unserved):
+    view, lake = View.of(unserved, "weather_at_origin"), unserved.step().lake
+    corrected = altered("humidity_pct", lambda v: pc.add(v, 1.0))(view.rows())
+    lake.write(view.spec.name, corrected, partitions=lake.partitions(view.spec.name))
+    view.put_online(corrected)
+    result = unserved.serve()
+    proof, found = finding(result, catalogue.EQUAL_BITS.name), certificate(unserved)
+    assert (found.passed, proof.passed, proof.warn, shares(unserved)) == (True, False, True, {"1": 1.0})
+    assert found.learnt.corrected > 9_000
+    said = f"{found.learnt.corrected:,} of {found.learnt.rows:,} training rows have other features in the lake today"
+    assert said in proof.sentence
+
+
+def test_a_view_of_which_no_row_found_a_feature_row_is_named_as_not_compared(unserved):
+    view, lake = View.of(unserved, "aircraft_attributes"), unserved.step().lake
+    lake.write(view.spec.name, view.rows().slice(0, 0))
+    view.put_online(view.rows())
+    result = unserved.serve()
+    proof, found = finding(result, catalogue.EQUAL_BITS.name), certificate(unserved)
+    assert (found.passed, proof.passed, proof.warn, shares(unserved)) == (True, False, True, {"1": 1.0})
+    assert "; not compared: aircraft_attributes, of which no row that was asked about found" in proof.sentence
+    assert proof.numbers["rows by what they found of a view"]["aircraft_attributes"] == {
+        "row": 0,
+        "default": 0,
+        "null": 10_000,
+    }
+
+
+def test_history_with_enough_rows_of_which_too_few_can_be_asked_about_proves_nothing(unserved):
+    """Each aircraft was repainted on the tenth: as of before, the store cannot say what was known of it."""
+    view, lake = View.of(unserved, "aircraft_attributes"), unserved.step().lake
+    rows, tenth = view.rows(), pa.scalar(datetime(2013, 1, 10, tzinfo=UTC), pa.timestamp("us", "UTC"))
+    repainted = rows.set_column(
+        rows.column_names.index("feature_timestamp"), "feature_timestamp", pa.array([tenth] * len(rows))
+    )
+    lake.write(view.spec.name, pa.concat_tables([rows, repainted.cast(rows.schema)]))
+    view.put_online(view.rows())
+    result = unserved.serve()
+    proof, found = finding(result, catalogue.EQUAL_BITS.name), certificate(unserved)
+    assert (result.produced, proof.passed, proof.warn, shares(unserved)) == ({}, False, False, {})
+    assert 10_000 > found.asked.rows > 5_000
+    assert found.asked.history == found.asked.rows + sum(found.asked.left_out.values())
+    assert (
+        f"only {found.asked.rows:,} of {found.asked.history:,} rows of tables/flight_schedules from" in proof.sentence
+    )
+    assert "rows of history were left out: " in proof.sentence
 
 
 def test_another_order_of_the_categories_of_a_feature_blocks_the_first_version_and_is_named(unserved):

@@ -1,10 +1,11 @@
 """What every online store promises; `ml_assets_tests.contracts.online_store` holds it to that."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ml_assets.errors import FeatureError
+from ml_assets.adapters.online.rows import ViewSchema, require_within
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,28 +15,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class ViewSchema(NamedTuple):
-    """The columns of a view's keys and of its rows, in the order of `lookup`."""
+class Expiry(NamedTuple):
+    """Which rows go: those from before `since`; where it is `lasting`, not the one of each entity that counts then."""
 
-    entity: tuple[str, ...]
-    features: tuple[str, ...]
-
-    def merged(self, view: str, given: "ViewSchema") -> "ViewSchema":
-        """Give what is stored after rows of another schema come: the known features stay in place, new ones follow.
-
-        Raises:
-            FeatureError: the keys are others.
-        """
-        if self.entity != given.entity:
-            raise FeatureError(
-                f"{view}: its keys in the online store are {self.entity}, those of the rows {given.entity}."
-                " Give the view another name, or drop it from the store."
-            )
-        added = tuple(name for name in given.features if name not in self.features)
-        return ViewSchema(self.entity, self.features + added)
+    since: int
+    lasting: bool = False
 
 
-class OnlineStore(Protocol):
+class OnlineStore(ABC):
     """What every online store does; times are UTC microseconds since 1970 where they are integers.
 
     A write is seen whole or not at all, whoever reads meanwhile and whenever its process dies. A feature keeps its
@@ -45,15 +32,12 @@ class OnlineStore(Protocol):
     Everything raises StoreUnavailableError when the store cannot be reached; it is there again once it can.
     """
 
-    def write(
-        self, view: str, entity: Sequence[str], features: Sequence[str], rows: "pa.Table", *, keep: timedelta | None
-    ) -> int:
+    def write(self, view: str, entity: Sequence[str], features: Sequence[str], rows: "pa.Table") -> int:
         """Insert rows, in place of those of the same entity and `feature_timestamp`; all of them or none.
 
-        Rows older than the view's newest by more than `keep` expire; with None each entity keeps its newest only.
         Gives the number of rows taken; those with a null in their key can never be asked for and are left out.
         """
-        ...
+        return self._put(view, ViewSchema(tuple(entity), tuple(features)), rows, None, None)
 
     def replace(
         self,
@@ -62,42 +46,55 @@ class OnlineStore(Protocol):
         features: Sequence[str],
         rows: "pa.Table",
         *,
-        keep: timedelta | None,
         first: datetime,
         last: datetime,
+        expiry: Expiry | None = None,
     ) -> int:
-        """Put rows in place of all rows of the view from `first` to `last`, both included, and expire as `write`.
+        """Put rows in place of all rows of the view from `first` to `last`, both included; what expires goes with it.
 
         Raises:
             FeatureError: a row is outside of that time.
         """
-        ...
+        span = microseconds(first), microseconds(last)
+        require_within(view, rows, *span)
+        return self._put(view, ViewSchema(tuple(entity), tuple(features)), rows, span, expiry)
 
+    @abstractmethod
+    def _put(
+        self, view: str, schema: ViewSchema, rows: "pa.Table", span: tuple[int, int] | None, expiry: Expiry | None
+    ) -> int:
+        """Insert rows, in place of all of a span where there is one; gives how many were taken."""
+
+    @abstractmethod
     def lookup(self, view: str, key: tuple, at_us: int) -> Found | None:
         """Give time and features of the entity's newest row from no later than `at_us`; None where there is none."""
-        ...
 
+    @abstractmethod
     def lookup_many(self, view: str, keys: Sequence[tuple], at_us: Sequence[int]) -> list[Found | None]:
         """Give what `lookup` gives for each key and its time, all as of one moment, in one turn."""
-        ...
 
+    @abstractmethod
     def schema(self, view: str) -> ViewSchema:
         """Give the names of the key's and the rows' values, in order; TableNotFoundError for a view never written."""
-        ...
 
+    @abstractmethod
     def newest(self, view: str) -> int | None:
         """Give the time of the newest row of a view."""
-        ...
 
+    @abstractmethod
     def views(self) -> list[str]:
         """List the views that were ever written."""
-        ...
 
+    @abstractmethod
     def drop(self, view: str) -> None:
         """Forget a view and its rows."""
-        ...
 
 
 def microseconds(instant: datetime) -> int:
     """Count the microseconds since 1970 in UTC, exactly."""
     return (instant - _EPOCH) // _MICROSECOND
+
+
+def instant(since_1970: int) -> datetime:
+    """The moment of a count of microseconds."""
+    return _EPOCH + since_1970 * _MICROSECOND

@@ -11,7 +11,6 @@ exact until the year 2255.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from functools import cached_property
 from importlib.resources import files
 from itertools import chain
@@ -21,8 +20,8 @@ from uuid import uuid4
 
 import msgspec
 
-from ml_assets.adapters.online.base import Found, ViewSchema, microseconds
-from ml_assets.adapters.online.rows import Encoded, decode, encode, encoded, require_within
+from ml_assets.adapters.online.base import Expiry, Found, OnlineStore
+from ml_assets.adapters.online.rows import Encoded, ViewSchema, decode, encode, encoded
 from ml_assets.errors import StoreUnavailableError, TableNotFoundError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ redis.call('SREM', KEYS[4], ARGV[2])
 """
 
 
-class RedisOnlineStore:
+class RedisOnlineStore(OnlineStore):
     """An online store at `redis://host:port/db`; threads may share it, and it may be pickled."""
 
     def __init__(self, url: str) -> None:
@@ -50,28 +49,6 @@ class RedisOnlineStore:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.url,)
-
-    def write(
-        self, view: str, entity: Sequence[str], features: Sequence[str], rows: "pa.Table", *, keep: timedelta | None
-    ) -> int:
-        """See `OnlineStore`."""
-        return self._write(view, ViewSchema(tuple(entity), tuple(features)), rows, keep, ("", ""))
-
-    def replace(
-        self,
-        view: str,
-        entity: Sequence[str],
-        features: Sequence[str],
-        rows: "pa.Table",
-        *,
-        keep: timedelta | None,
-        first: datetime,
-        last: datetime,
-    ) -> int:
-        """See `OnlineStore`."""
-        span = microseconds(first), microseconds(last)
-        require_within(view, rows, *span)
-        return self._write(view, ViewSchema(tuple(entity), tuple(features)), rows, keep, span)
 
     def lookup(self, view: str, key: tuple, at_us: int) -> Found | None:
         """See `OnlineStore`."""
@@ -120,13 +97,14 @@ class RedisOnlineStore:
         """The address without a password."""
         return urlsplit(self.url)._replace(netloc=urlsplit(self.url).netloc.rpartition("@")[2]).geturl()
 
-    def _write(
-        self, view: str, schema: ViewSchema, rows: "pa.Table", keep: timedelta | None, span: tuple[int | str, int | str]
+    def _put(
+        self, view: str, schema: ViewSchema, rows: "pa.Table", span: tuple[int, int] | None, expiry: Expiry | None
     ) -> int:
         with self._reached():
-            while (taken := self._taken_in(view, schema, rows, span)) is None:
+            while (taken := self._taken_in(view, schema, rows, span or ("", ""))) is None:
                 pass  # another writer changed the schema meanwhile
-            self._expire(view, keep)
+            if expiry:
+                self._expire(view, expiry)
             return taken
 
     def _taken_in(
@@ -143,16 +121,13 @@ class RedisOnlineStore:
         values = [view, seen or b"", msgspec.json.encode(stored), added, _rows(view), *span, n_pieces]
         return len(taken) if self._apply(keys=keys, args=[*values, min(times), max(times)]) else None
 
-    def _expire(self, view: str, keep: timedelta | None) -> None:
-        entities, newest = _key(view, "entities"), self.newest(view)
-        if newest is None:
-            return
-        oldest = "" if keep is None else newest - keep // timedelta(microseconds=1)
+    def _expire(self, view: str, expiry: Expiry) -> None:
+        entities, rule = _key(view, "entities"), [_rows(view), expiry.since, int(expiry.lasting)]
         cursor = -1
         while cursor:
             found: Any = self._writer.sscan(entities, max(cursor, 0), count=_EXPIRED_AT_ONCE)
             cursor, some = found
-            self._expire_some(keys=[entities], args=[_rows(view), oldest, *some])
+            self._expire_some(keys=[entities], args=[*rule, *some])
 
     def _stage(self, view: str, taken: Sequence[Encoded]) -> tuple[str, int]:
         name = _key(view, f"staged:{uuid4().hex}")

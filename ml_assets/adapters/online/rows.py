@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from ml_assets.adapters.online.base import ViewSchema
 from ml_assets.errors import FeatureError
 
 if TYPE_CHECKING:
@@ -16,6 +15,27 @@ if TYPE_CHECKING:
 
 TIMESTAMP = "feature_timestamp"
 Encoded = tuple[bytes, int, bytes]
+
+
+class ViewSchema(NamedTuple):
+    """The columns of a view's keys and of its rows, in the order of `lookup`."""
+
+    entity: tuple[str, ...]
+    features: tuple[str, ...]
+
+    def merged(self, view: str, given: "ViewSchema") -> "ViewSchema":
+        """Give what is stored after rows of another schema come: the known features stay in place, new ones follow.
+
+        Raises:
+            FeatureError: the keys are others.
+        """
+        if self.entity != given.entity:
+            raise FeatureError(
+                f"{view}: its keys in the online store are {self.entity}, those of the rows {given.entity}."
+                " Give the view another name, or drop it from the store."
+            )
+        added = tuple(name for name in given.features if name not in self.features)
+        return ViewSchema(self.entity, self.features + added)
 
 
 def encoded(schema: ViewSchema, rows: "pa.Table") -> list[Encoded]:

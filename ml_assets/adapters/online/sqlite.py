@@ -7,15 +7,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ml_assets.adapters.online.base import Found, ViewSchema, microseconds
-from ml_assets.adapters.online.rows import decode, encode, encoded, require_within
+from ml_assets.adapters.online.base import Expiry, Found, OnlineStore
+from ml_assets.adapters.online.rows import ViewSchema, decode, encode, encoded
 from ml_assets.errors import StoreUnavailableError, TableNotFoundError
 
 if TYPE_CHECKING:
@@ -32,15 +31,14 @@ CREATE INDEX IF NOT EXISTS by_time ON feature_rows (view, at);
 _LOOKUP = "SELECT at, features FROM feature_rows WHERE view = ? AND entity = ? AND at <= ? ORDER BY at DESC LIMIT 1"
 # Not OR REPLACE, which takes the row out of the index and puts it in again.
 _INSERT = "INSERT INTO feature_rows VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET features = excluded.features"
-_KEEP_NEWEST = """
-DELETE FROM feature_rows AS old WHERE view = ? AND EXISTS (
-    SELECT 1 FROM feature_rows AS new WHERE new.view = old.view AND new.entity = old.entity AND new.at > old.at)
-"""
+_EXPIRE = "DELETE FROM feature_rows AS old WHERE view = :view AND at < :since"
+_PASSED = """ AND EXISTS (SELECT 1 FROM feature_rows AS new
+    WHERE new.view = old.view AND new.entity = old.entity AND new.at > old.at AND new.at <= :since)"""
 _BUSY_SECONDS = 60.0
 _CACHE_KIB = 65_536
 
 
-class SqliteOnlineStore:
+class SqliteOnlineStore(OnlineStore):
     """An online store in one file; every thread has its own connection, and it may be pickled."""
 
     def __init__(self, path: Path | str) -> None:
@@ -51,31 +49,6 @@ class SqliteOnlineStore:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path,)
-
-    def write(
-        self, view: str, entity: Sequence[str], features: Sequence[str], rows: "pa.Table", *, keep: timedelta | None
-    ) -> int:
-        """See `OnlineStore`."""
-        with self._transaction() as con:
-            return _insert(con, view, ViewSchema(tuple(entity), tuple(features)), rows, keep)
-
-    def replace(
-        self,
-        view: str,
-        entity: Sequence[str],
-        features: Sequence[str],
-        rows: "pa.Table",
-        *,
-        keep: timedelta | None,
-        first: datetime,
-        last: datetime,
-    ) -> int:
-        """See `OnlineStore`."""
-        span = microseconds(first), microseconds(last)
-        require_within(view, rows, *span)
-        with self._transaction() as con:
-            con.execute("DELETE FROM feature_rows WHERE view = ? AND at BETWEEN ? AND ?", (view, *span))
-            return _insert(con, view, ViewSchema(tuple(entity), tuple(features)), rows, keep)
 
     def lookup(self, view: str, key: tuple, at_us: int) -> Found | None:
         """See `OnlineStore`."""
@@ -115,6 +88,19 @@ class SqliteOnlineStore:
         with self._transaction() as con:
             con.execute("DELETE FROM feature_rows WHERE view = ?", (view,))
             con.execute("DELETE FROM views WHERE view = ?", (view,))
+
+    def _put(
+        self, view: str, schema: ViewSchema, rows: "pa.Table", span: tuple[int, int] | None, expiry: Expiry | None
+    ) -> int:
+        with self._transaction() as con:
+            if span:
+                con.execute("DELETE FROM feature_rows WHERE view = ? AND at BETWEEN ? AND ?", (view, *span))
+            taken = encoded(_merge_schema(con, view, schema), rows)
+            con.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # an index that does not fit is written over and over
+            con.executemany(_INSERT, ((view, *row) for row in taken))
+            if expiry:
+                con.execute(_EXPIRE + _PASSED * expiry.lasting, {"view": view, "since": expiry.since})
+        return len(taken)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -174,24 +160,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _insert(con: sqlite3.Connection, view: str, schema: ViewSchema, rows: "pa.Table", keep: timedelta | None) -> int:
-    stored = _merge_schema(con, view, schema)
-    taken = encoded(stored, rows)
-    con.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # an index that does not fit is written over and over
-    con.executemany(_INSERT, ((view, *row) for row in taken))
-    _expire(con, view, keep)
-    return len(taken)
-
-
-def _expire(con: sqlite3.Connection, view: str, keep: timedelta | None) -> None:
-    newest = _newest(con, view)
-    if keep is None:
-        con.execute(_KEEP_NEWEST, (view,))
-    elif newest is not None:
-        oldest = newest - keep // timedelta(microseconds=1)
-        con.execute("DELETE FROM feature_rows WHERE view = ? AND at < ?", (view, oldest))
 
 
 def _merge_schema(con: sqlite3.Connection, view: str, schema: ViewSchema) -> ViewSchema:

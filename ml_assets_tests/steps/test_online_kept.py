@@ -1,0 +1,221 @@
+"""What the online store keeps is enough: at any moment that it answers for, it gives what the lake gives."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+import pandera.pandas as pandera
+import pyarrow as pa
+import pytest
+
+from ml_assets import clock
+from ml_assets.adapters.settings import Settings
+from ml_assets.adapters.sources.base import Files
+from ml_assets.features.encode import Input
+from ml_assets.features.view import MICROSECOND, FeatureView, Lookup
+from ml_assets.serving import bundle
+from ml_assets.serving.bundle import Golden, RequestField, ServingSchema, ViewRef
+from ml_assets.serving.routing import Routing
+from ml_assets.steps import catalogue, feature_lookup, features, online
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import DAY, TableSpec, ViewSpec, keep_default
+
+TIME = pa.timestamp("us", "UTC")
+
+
+class Fares(pandera.DataFrameModel):
+    carrier: str
+    fare: float
+    valid_from: datetime
+    valid_until: datetime = pandera.Field(nullable=True)
+    known_at: datetime
+
+
+class Events(pandera.DataFrameModel):
+    carrier: str
+    fare: float
+    known_at: datetime
+
+
+FARES = TableSpec("fares", Files(""), f"{__name__}.Fares", ("carrier", "valid_from", "known_at"))
+EVENTS = replace(
+    FARES, name="events", contract=f"{__name__}.Events", first_day=date(2013, 1, 1), partition_column="known_at"
+)
+FARE = FeatureView(
+    "fare",
+    ("carrier",),
+    timedelta(0),
+    ("fares",),
+    lookup=Lookup({"fare": "fare"}, "valid_from", "valid_until"),
+    defaults={"fare": 99.0},
+)
+EVENT = FeatureView(
+    "event",
+    ("carrier",),
+    timedelta(hours=1),
+    ("events",),
+    sql="SELECT carrier, known_at, fare FROM events",
+    defaults={"fare": 99.0},
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_ASSETS_HOME", str(tmp_path))
+    return Run(Settings.from_environment())
+
+
+def at(day: float) -> datetime:
+    return datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=day - 1)
+
+
+def fares(run: Run, *rows: tuple) -> None:
+    """Carrier, fare, from and until which day it holds, on which day that was known."""
+    moments = [[None if day is None else at(day) for day in each[2:]] for each in rows]
+    table = {"carrier": [r[0] for r in rows], "fare": pa.array([r[1] for r in rows], pa.float64())}
+    for place, name in enumerate(("valid_from", "valid_until", "known_at")):
+        table[name] = pa.array([each[place] for each in moments], TIME)
+    run.lake.write("tables/fares", pa.table(table))
+
+
+def events(run: Run, *rows: tuple) -> list[str]:
+    """Carrier, fare, on which day it was known; gives the days."""
+    known = [at(day) for *_, day in rows]
+    table = {"carrier": [r[0] for r in rows], "fare": [float(r[1]) for r in rows], "known_at": pa.array(known, TIME)}
+    table["partition_key"] = [moment.date().isoformat() for moment in known]
+    written = sorted(set(table["partition_key"]))
+    run.lake.write("tables/events", pa.table(table), partitions=written)
+    return written
+
+
+def serve(run: Run, view: str, max_age: timedelta | None) -> None:
+    """An endpoint that answers with a version for which rows of a view count for so long."""
+    ref = ViewRef(view, ("carrier",), ("fare",), 0, None if max_age is None else max_age // MICROSECOND)
+    fields, inputs = (RequestField("carrier", "VARCHAR"),), (Input("event__fare", "numeric"),)
+    schema = ServingSchema("m", "1", "late", "0", fields, (ref,), inputs)
+    place = run.settings.endpoints / "m"
+    bundle.write(place / "versions" / "1", model_text="tree", schema=schema, golden=Golden(((1.0,),), (0.5,)))
+    (place / "routing.json").write_bytes(msgspec.json.encode(Routing(1, {"1": 1.0})))
+
+
+def spec_of(view: FeatureView, table: TableSpec) -> ViewSpec:
+    return ViewSpec(view, (table,), keep_default(view.max_age))
+
+
+def compute(spec: ViewSpec, run: Run, *partitions: str):
+    result = features.materialize(spec, replace(run, partitions=partitions or ("",)))[spec.name]
+    return next(finding for finding in result.findings if finding.check == catalogue.ONLINE.name)
+
+
+def answers(spec: ViewSpec, run: Run, carrier: str, day: float) -> tuple:
+    """What lake and store give: they must be one."""
+    offline = feature_lookup.offline(spec, run.lake, {"carrier": carrier}, at(day))
+    found = feature_lookup.online(spec, run.online_store, run.lake, {"carrier": carrier}, at(day))
+    return (offline.values["fare"], offline.row_at), (found.values["fare"], found.row_at)
+
+
+def assert_same(spec: ViewSpec, run: Run, *moments: float, carriers: str = "AB") -> None:
+    for day in moments:
+        for carrier in carriers:
+            offline, found = answers(spec, run, carrier, day)
+            assert found == offline, (carrier, day)
+
+
+def test_what_begins_or_ends_in_the_future_does_not_hide_what_holds_now(run):
+    spec = spec_of(FARE, FARES)
+    fares(run, ("A", 10.0, 1, 31, 1), ("B", 5.0, 1, None, 1), ("B", 7.0, 25, None, 2))
+    with clock.frozen(at(3)):
+        assert compute(spec, run).passed
+    assert answers(spec, run, "A", 3)[1] == (10.0, at(1))
+    assert answers(spec, run, "A", 31)[1] == (None, at(31))
+    assert answers(spec, run, "B", 24.9)[1] == (5.0, at(1))
+    assert answers(spec, run, "B", 25)[1] == (7.0, at(25))
+    assert_same(spec, run, 0.5, *range(1, 40), 400, carriers="ABX")
+
+
+def test_of_what_held_long_ago_only_the_row_that_still_counts_is_kept(run):
+    spec = spec_of(FARE, FARES)
+    fares(run, *[("A", float(day), day, None, 1) for day in (2, 50, 60, 99, 140)], ("B", 1.0, 3, None, 1))
+    with clock.frozen(at(100)):
+        compute(spec, run)
+    assert run.online_store.lookup("fare@1", ("A",), to_us(at(64))) == (to_us(at(60)), (60.0,))
+    assert run.online_store.lookup("fare@1", ("A",), to_us(at(59))) is None
+    assert_same(spec, run, *range(65, 150, 5))
+
+
+def to_us(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000
+
+
+def test_the_check_finds_a_row_of_the_future_that_the_store_lost(run):
+    spec = spec_of(FARE, FARES)
+    fares(run, ("A", 10.0, 1, 31, 1), ("B", 5.0, 1, None, 1))
+    with clock.frozen(at(3)):
+        assert compute(spec, run).numbers["of"] == 3
+        schema = run.online_store.schema("fare@1")
+        early = pa.table({"carrier": ["A"], "feature_timestamp": pa.array([at(2)], TIME), "fare": [3.0]})
+        run.online_store.write("fare@1", *schema, early)
+        found = compute(spec, run)
+        assert (found.passed, found.warn) == (False, True)
+        assert "1 of 3 compared of 3 newest rows of fare@1 are others online: A." in found.sentence
+        assert compute(spec, run).passed
+
+
+def test_without_max_age_the_newest_row_counts_online_however_old_it_is(run):
+    spec = spec_of(EVENT, EVENTS)
+    compute(spec, run, *events(run, ("A", 1, 1), ("A", 2, 2), ("B", 3, 5)))
+    compute(spec, run, *events(run, ("B", 4, 80)))
+    assert answers(spec, run, "A", 80.5)[1] == (2.0, at(2))
+    assert_same(spec, run, 46, 60, 80, 90)
+
+
+def test_a_correction_of_an_old_day_brings_back_what_was_before_it(run):
+    spec = spec_of(EVENT, EVENTS)
+    compute(spec, run, *events(run, ("A", 1, 1), ("A", 2, 2), ("B", 4, 80)))
+    days = events(run, ("B", 9, 2.5))
+    assert compute(spec, run, *days).passed  # the event of A on that day is no more
+    assert answers(spec, run, "A", 80.5)[1] == (1.0, at(1))
+    assert_same(spec, run, 46, 60, 80, 90)
+
+
+def test_a_lost_store_gets_rows_of_any_age_back_where_nothing_makes_them_too_old(run):
+    spec = spec_of(EVENT, EVENTS)
+    days = events(run, ("A", 1, 1), ("A", 2, 2), ("B", 3, 5), ("B", 4, 80))
+    compute(spec, run, *days)
+    run.online_store.drop("event@1")
+    assert compute(spec, run, days[-1]).warn
+    assert_same(spec, run, 46, 60, 80, 90)
+
+
+def test_with_max_age_rows_that_cannot_count_any_more_expire(run):
+    spec = spec_of(replace(EVENT, max_age=2 * DAY), EVENTS)
+    compute(spec, run, *events(run, ("A", 1, 1), ("B", 3, 5), ("B", 4, 80)))
+    assert run.online_store.lookup("event@1", ("A",), to_us(at(90))) is None
+    assert_same(spec, run, 80, 81, 90)
+
+
+@pytest.mark.parametrize(("served", "kept"), [(None, True), (90 * DAY, True), (40 * DAY, False)])
+def test_rows_stay_for_as_long_as_a_version_that_is_served_lets_them_count(run, served, kept):
+    serve(run, "event", served)
+    spec = spec_of(replace(EVENT, max_age=2 * DAY), EVENTS)
+    compute(spec, run, *events(run, ("A", 1, 1), ("B", 3, 5), ("B", 4, 80)))
+    assert bool(run.online_store.lookup("event@1", ("A",), to_us(at(81)))) == kept
+
+
+def test_many_rows_are_compared_by_others_each_day_and_it_is_said_how_many(run, monkeypatch):
+    monkeypatch.setattr(online, "_COMPARED", 5)
+    spec = spec_of(EVENT, EVENTS)
+    days = events(run, *[(f"C{n}", n, 5) for n in range(40)])
+    compute(spec, run, *days)
+    wrong = run.lake.dataset("features/event").to_table().slice(0, 1)
+    (carrier,) = wrong["carrier"].to_pylist()
+    wrong = wrong.set_column(wrong.column_names.index("fare"), "fare", pa.array([-1.0]))
+    found = []
+    for day in range(60):
+        with clock.frozen(at(10 + day)):
+            run.online_store.write("event@1", ["carrier"], ["fare"], wrong)
+            found.append(compute(spec, run, *days))
+    assert {each.passed for each in found} == {True, False}
+    assert any(
+        f"1 of 5 compared of 40 newest rows of event@1 are others online: {carrier}." in f.sentence for f in found
+    )
