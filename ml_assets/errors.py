@@ -8,7 +8,8 @@ MlAssetsError
 │   ├── TableNotFoundError      does not exist (yet): materialize it first
 │   └── LakeConflictError       was replaced by another writer meanwhile: run again
 ├── FeatureError            a feature view cannot be computed
-│   └── FeatureLeakError        would use a row before it was known
+│   ├── FeatureLeakError        would use a row before it was known
+│   └── DuplicateRowsError      selects rows that differ for one entity and time
 ├── StoreUnavailableError   the online store cannot be reached: requests wait for it, answered by 503
 ├── TrainingError           a model cannot be trained from this training set
 ├── ArtefactError           a model artefact is incomplete, altered or unreadable: never load it
@@ -72,6 +73,10 @@ class FeatureError(MlAssetsError):
 
 class FeatureLeakError(FeatureError):
     """A feature would use a row before it was known."""
+
+
+class DuplicateRowsError(FeatureError):
+    """Rows of an entity differ and are equally new, so that none of them is the right one."""
 
 
 class StoreUnavailableError(MlAssetsError):

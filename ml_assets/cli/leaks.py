@@ -36,8 +36,10 @@ class Proof:
 
     @classmethod
     def of(cls, asset: str, finding: "Finding") -> "Proof":
-        """A finding as a proof."""
-        verdict = GOOD if finding.passed else WARNING if finding.warn else LEAK
+        """A finding as a proof; one that had no row to look at proves nothing."""
+        looked = finding.numbers.get("compared") != 0
+        passed = GOOD if looked else NOTHING
+        verdict = passed if finding.passed else WARNING if finding.warn else LEAK
         return cls(finding.check, asset, verdict, finding.sentence, dict(finding.numbers))
 
 
@@ -113,7 +115,7 @@ def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> It
         if not run.lake.exists(spec.name):
             yield _missing(spec.name, spec.tables[0].first_day if spec.daily else None)
             continue
-        yield _tried(spec.name, catalogue.HINDSIGHT.name, lambda spec=spec: proofs.hindsight(spec, run))
+        yield _tried(spec.name, catalogue.HINDSIGHT.name, lambda spec=spec: proofs.of_view(spec, run))
         yield Proof.of(spec.name, arrival_lag.arrives(spec, run))
     for model in models:
         spec = model.spec(known)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from ml_assets.engine import quote
-from ml_assets.errors import FeatureError, shorten
+from ml_assets.errors import DuplicateRowsError, shorten
 from ml_assets.features.check import stored_type
 from ml_assets.features.statements import require_one_select
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView, grid_time
@@ -20,7 +20,7 @@ def select_events(con: duckdb.DuckDBPyConnection, view: FeatureView, first: int,
     """Give the feature rows of an SQL view; of several at one grid time the newest event, then the newest known.
 
     A row is left out when a newer event of its entity was already known, as far back as `view.history`. `first` and
-    `last` are microseconds since 1970. Raises FeatureError, naming entities and times, where rows that differ are
+    `last` are microseconds since 1970. Raises DuplicateRowsError, naming entities and times, where rows that differ are
     equally new.
     """
     try:
@@ -72,7 +72,7 @@ def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView) -> None
             f" at {row[-2].isoformat()} ({row[-1]} rows)"
             for row in doubled
         )
-        raise FeatureError(
+        raise DuplicateRowsError(
             f"Feature view '{view.name}' selects rows that differ and are equally new: {rows}."
             " Select an `event_timestamp` that orders them, or one row per entity and time."
         )

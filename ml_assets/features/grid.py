@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-_ENOUGH = 24  # moments; with fewer, a common step may be chance
+ENOUGH = 24  # moments; with fewer, a common step may be chance
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,14 @@ class Rhythm:
     n_moments: int
     step: timedelta
 
+    @property
+    def tells(self) -> bool:
+        """Whether there are so many moments that a common step is no chance."""
+        return self.n_moments >= ENOUGH
+
     def calls_for(self, every: timedelta) -> timedelta | None:
         """The grid that fits, where one of `every` is at least twice as fine as the data."""
-        return self.step if self.n_moments >= _ENOUGH and self.step >= 2 * every else None
+        return self.step if self.tells and self.step >= 2 * every else None
 
 
 def rhythm(con: "duckdb.DuckDBPyConnection", tables: "Sequence[str]", first: datetime, last: datetime) -> Rhythm:

@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 
 from ml_assets.engine import quote
-from ml_assets.errors import FeatureError, shorten
+from ml_assets.errors import DuplicateRowsError, shorten
 from ml_assets.features.check import stored_type
 from ml_assets.features.order_statistics import covering
 from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView, Lookup
@@ -23,7 +23,7 @@ def look_up(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) -
 
     A row holds for `at` when `known_at <= at` and `valid_from <= at < valid_until`; of several the one with the newest
     `valid_from`. A row of the same entity and `valid_from` that is known later replaces it from then on. A null
-    `valid_from` is the `known_at`. Raises FeatureError, naming entities and times, where rows that differ are
+    `valid_from` is the `known_at`. Raises DuplicateRowsError, naming entities and times, where rows that differ are
     equally new.
     """
     try:
@@ -77,7 +77,7 @@ def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView) -> None
             f" {row[-3].isoformat()}, known at {row[-2].isoformat()} ({row[-1]} rows)"
             for row in doubled
         )
-        raise FeatureError(
+        raise DuplicateRowsError(
             f"Feature view '{view.name}' finds rows that differ and are equally new: {rows}."
             " A lookup needs one row per entity, `valid_from` and `known_at`."
         )

@@ -10,6 +10,7 @@ from ml_assets.engine import literal, quote
 from ml_assets.errors import FeatureError, shorten
 from ml_assets.features.check import stored_type
 from ml_assets.features.compute import compute
+from ml_assets.features.statements import require_one_select
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ _TOGETHER = tuple((("removed or poisoned", f"rowid % 2 = {half}"),) for half in 
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether all rows came out the same, how many were compared, and the first differences in words."""
+    """Whether all rows came out the same, how many were compared, the first differences in words, and what to do."""
 
     identical: bool
     n_rows: int
     differences: tuple[str, ...]
+    advice: str = ""
 
 
 def time_travel(
@@ -49,14 +51,15 @@ def time_travel(
         given = [_given(con, past, view, table) for table in view.tables]
         past.register("_stored", stored)
         step = (last - first) / _CUTS
-        for number in range(1, _CUTS + 1):
-            cut = first + number * step if number < _CUTS else last
+        cuts = [*(first + number * step for number in range(1, _CUTS)), last]
+        for number, cut in enumerate(cuts, 1):
             for manner, stays in _TOGETHER[number % 2] if view.aggregations else _APART:
                 for table in given:
                     past.execute(f"CREATE OR REPLACE TEMP VIEW {quote(table.name)} AS {table.hidden(cut, stays)}")
                 differences += _differences_at(past, view, first, last, cut, manner)
-        row = past.execute(f"SELECT count(*) FROM _stored WHERE {_range(view, first, last)}").fetchone()
-    return Proof(not differences, row[0] if row else 0, tuple(differences[:5]))
+        ((n_rows,),) = past.execute(f"SELECT count(*) FROM _stored WHERE {_range(view, first, last)}").fetchall()
+        advice = _advice(con, past, view, given, cuts) if differences and view.sql else ""
+    return Proof(not differences, n_rows, tuple(differences[:5]), advice)
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,33 @@ def _sql(moment: datetime) -> str:
     return f"TIMESTAMPTZ {literal(moment.isoformat())}"
 
 
+def _advice(
+    con: duckdb.DuckDBPyConnection,
+    past: duckdb.DuckDBPyConnection,
+    view: FeatureView,
+    given: list[_Given],
+    cuts: list[datetime],
+) -> str:
+    """What to do where rows of the SQL are known at a cut although the rows that they are made from were not."""
+    early = 0
+    for cut in cuts:
+        for table in given:
+            past.execute(f"CREATE OR REPLACE TEMP VIEW {quote(table.name)} AS {table.hidden(cut, 'false')}")
+        known = f"SELECT count(*) FROM ({require_one_select(view.sql or '')}) WHERE known_at <= {_sql(cut)}"
+        (((all_rows,),), ((then,),)) = (each.execute(known).fetchall() for each in (con, past))
+        early = max(early, all_rows - then)
+    if not early:
+        return ""
+    tables = shorten(view.tables)
+    return (
+        f"Its `known_at` is earlier than that of {tables}: {early:,} rows of the SQL are known before the rows that"
+        " they are made from. Select `known_at` of the table as it is, or later."
+    )
+
+
 def _range(view: FeatureView, first: datetime, last: datetime) -> str:
     inside = f"{FEATURE_TIMESTAMP} >= {_sql(first)} AND {FEATURE_TIMESTAMP} < {_sql(last)}"
-    return "true" if view.is_static else inside
+    return f"{FEATURE_TIMESTAMP} <= {_sql(last)}" if view.is_static else inside
 
 
 def _differences(

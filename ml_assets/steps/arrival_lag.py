@@ -147,10 +147,9 @@ def _arrivals(spec: TableSpec, run: Run, day: str, files: Sequence[Stored]) -> "
 
 
 def _read_arrivals(spec: TableSpec, run: Run, files: Sequence[Stored]) -> "pa.Table":
-    from ml_assets.tables import contract as contracts
     from ml_assets.tables.delivery import DeliveredFile, gather
 
-    contract = contracts.load(spec.contract, keys=spec.keys)
+    contract = spec.loaded()
     given = [DeliveredFile(f.name, run.lake.get_object(f.object), f.partition_key, f.arrived_at) for f in files]
     delivered = gather(given, contract, spec.format, spec.schema_drift).rows
     known_at = "known_at" if contract.column("known_at") else spec.known_at or "_arrived_at"

@@ -13,7 +13,6 @@ from ml_assets.steps import endpoint, evaluation, ingest, model, pending, releas
 from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.run import Run
 from ml_assets.steps.works import BY_LAYER, Asset
-from ml_assets.tables import contract as contracts
 
 
 class Decision(StrEnum):
@@ -125,7 +124,7 @@ def _refused(work: Work, partition: str, inputs: Mapping[str, str], refused: Ent
 
 
 def _refusals(asset: Asset, run: Run) -> Memo:
-    contract = contracts.load(asset.spec.contract, keys=asset.spec.keys)
+    contract = asset.spec.loaded()
     return ingest.memos(asset.spec, run.lake, contract)[1]
 
 

@@ -1,18 +1,17 @@
 """Features: the rows of a view by day, offline in the lake and the newest of them online."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import quote, scratch
-from ml_assets.errors import TableNotFoundError, shorten
+from ml_assets.errors import DuplicateRowsError, TableNotFoundError, shorten
 from ml_assets.features.compute import compute
-from ml_assets.features.grid import rhythm
-from ml_assets.features.prove import time_travel
+from ml_assets.features.grid import ENOUGH, rhythm
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, window_name
-from ml_assets.records import Finding, Markdown, StepResult, unchanged
-from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, online, retained
+from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
+from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, hindsight, online, retained
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, Work, by_day
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+_RHYTHM_DAYS = 100  # so that a source of one delivery a day tells its rhythm after four weeks
 
 
 def materialize(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
@@ -47,6 +47,8 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         findings = unchanged(*(check.name for check in catalogue.of_rows(spec)))
         return {spec.name: StepResult(produced, (*findings, *_of_standing(spec, run, list(produced))))}
     rows, findings = _compute(spec, run, due)
+    if rows is None:
+        return {spec.name: StepResult(produced, (*findings, *_of_nothing(spec, run, due, produced)))}
     judged = feature_profiles.judge(spec, run, rows, due)
     proven = not any(not finding.passed and not finding.warn for finding in findings)
     good = [partition for partition in due if proven and partition not in judged.refused]
@@ -65,6 +67,14 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
         shown = judged.shown() if partition == max(good) else {}
         produced[partition] = entry.produced({"definition": Markdown(_definition(spec)), **shown})
     return {spec.name: StepResult(produced, findings)}
+
+
+def _of_nothing(spec: ViewSpec, run: Run, due: Sequence[str], produced: Mapping[str, Produced]) -> tuple[Finding, ...]:
+    """What is said where no row came out."""
+    sentence = "No rows came out: nothing was judged."
+    judged = (Finding(check.name, False, sentence, warn=True) for check in catalogue.of_features(spec))
+    late = arrival_lag.findings(spec, run, None, due)
+    return (*late, *judged, *online.findings(spec, run, None, list(produced)))
 
 
 def _of_standing(spec: ViewSpec, run: Run, days: Sequence[str]) -> tuple[Finding, ...]:
@@ -123,7 +133,8 @@ def _open_view(rows: ViewRows, lake: Lake, con: "duckdb.DuckDBPyConnection", spa
         SELECT *, {known} AS known_at, {FEATURE_TIMESTAMP} AS event_timestamp FROM {quote(rows.table)}""")
 
 
-def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table", tuple[Finding, ...]]:
+def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table | None", tuple[Finding, ...]]:
+    """The rows of days, and what `catalogue.of_rows` promises of them; no rows where none can be told apart."""
     import pyarrow as pa
 
     parts: list[pa.Table] = []
@@ -133,44 +144,44 @@ def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table", tupl
         with scratch(threads=None) as con:
             open_tables(spec, run.lake, con, first, last)
             start, end = (start_of(first), start_of(last) + DAY) if first else _ALWAYS
-            rows = compute(con, spec.view, first=start, last=end)
-            found.append(_judged(con, spec, rows, start, end))
+            try:
+                rows = compute(con, spec.view, first=start, last=end)
+            except DuplicateRowsError as error:
+                found.append(tuple(_doubled(spec, error)))
+                continue
+            found.append(_judged(con, spec, run, rows, start, end))
         parts.append(rows)
-    return pa.concat_tables(parts), tuple(_together(findings) for findings in zip(*found, strict=True))
+    return pa.concat_tables(parts) if parts else None, tuple(
+        _together(findings) for findings in zip(*found, strict=True)
+    )
 
 
 def _judged(
-    con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", start: datetime, end: datetime
+    con: "duckdb.DuckDBPyConnection", spec: ViewSpec, run: Run, rows: "pa.Table", start: datetime, end: datetime
 ) -> tuple[Finding, ...]:
     """What `catalogue.of_rows` promises, for one run of days."""
-    found = (_proof(con, spec, rows, end), _unique(con, spec, rows))
-    return found if spec.view.is_static else (*found, _grid(con, spec, start, end))
+    day = (end - DAY).date().isoformat() if spec.daily else ""
+    newest = among(rows, "partition_key", [day]) if day else rows
+    found = (hindsight.finding(con, spec, newest, day), _unique(con, spec, rows))
+    return found if spec.view.is_static else (*found, _grid(con, spec, run, start, end))
+
+
+def _doubled(spec: ViewSpec, error: DuplicateRowsError) -> Iterator[Finding]:
+    """The same where the rows of an entity and time are several, so that there are none to look at."""
+    nothing = "Rows cannot be told apart: nothing was compared."
+    for check in catalogue.of_rows(spec):
+        at_fault = check is catalogue.UNIQUE
+        said = str(error) if at_fault else nothing
+        yield Finding(check.name, False, said, warn=not at_fault, numbers={"compared": 0})
 
 
 def _together(findings: Sequence[Finding]) -> Finding:
     """One finding for all runs of days: it passes when each of them does."""
-    telling = [finding for finding in findings if not finding.passed] or findings
-    numbers = {name: sum(f.numbers[name] for f in telling) for name in telling[0].numbers}
+    failed = [finding for finding in findings if not finding.passed]
+    telling = [finding for finding in failed if not finding.warn] or failed or findings
+    first, compared = telling[0], sum(finding.numbers["compared"] for finding in telling)
     sentence = shorten([finding.sentence for finding in telling])
-    return Finding(telling[0].check, telling[0].passed, sentence, numbers=numbers)
-
-
-def _proof(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", end: datetime) -> Finding:
-    if spec.daily:
-        day, span = (end - DAY).date().isoformat(), (end - DAY, end)
-        proof = time_travel(con, spec.view, among(rows, "partition_key", [day]), *span)
-    else:
-        day, span = "a static view", known_from_to(con, spec)
-        proof = time_travel(con, spec.view, rows, *span)
-    sentence = f"{proof.n_rows} rows of {day} came out the same." if proof.identical else shorten(proof.differences)
-    return Finding(catalogue.HINDSIGHT.name, proof.identical, sentence, numbers={"n_rows": proof.n_rows})
-
-
-def known_from_to(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> tuple[datetime, datetime]:
-    """When the first and the last row of a static view's tables could be used."""
-    tables = " UNION ALL ".join(f"SELECT known_at FROM {quote(table.name)}" for table in spec.tables)
-    ((first, last),) = con.sql(f"SELECT min(known_at), max(known_at) FROM ({tables})").fetchall()
-    return (first, last) if first else _ALWAYS
+    return Finding(first.check, first.passed, sentence, warn=first.warn, numbers={"compared": compared})
 
 
 def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") -> Finding:
@@ -179,21 +190,31 @@ def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") 
     doubled = con.sql(f"SELECT {columns} FROM _rows GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL").fetchall()
     con.unregister("_rows")
     named = shorten([", ".join(str(value) for value in row) for row in doubled])
-    sentence = f"{len(doubled)} times of an entity have several rows" + (f": {named}." if doubled else ".")
-    return Finding(catalogue.UNIQUE.name, not doubled, sentence, numbers={"doubled": len(doubled)})
+    said = (
+        f"{len(doubled)} times of an entity have several rows: {named}." if doubled else "None has the time of another."
+    )
+    sentence = f"Of {rows.num_rows:,} rows: {said}"
+    return Finding(catalogue.UNIQUE.name, not doubled, sentence, numbers={"compared": rows.num_rows})
 
 
-def _grid(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, start: datetime, end: datetime) -> Finding:
-    every = spec.view.every
-    found = rhythm(con, [table.name for table in spec.tables if table.daily], start, end)
-    fitting, moments = found.calls_for(every), f"Rows became known at {found.n_moments} moments"
+def _grid(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, run: Run, start: datetime, end: datetime) -> Finding:
+    every, tables = spec.view.every, [table.name for table in spec.tables if table.daily]
+    found = rhythm(con, tables, start, end)
+    if not found.tells:  # one day of few deliveries: those before it say more
+        since = start - _RHYTHM_DAYS * DAY
+        with scratch() as before:
+            open_tables(spec, run.lake, before, since.date().isoformat(), (end - DAY).date().isoformat())
+            found = rhythm(before, tables, since, end)
+    fitting, moments = found.calls_for(every), f"Rows became known at {found.n_moments:,} moments"
     sentence = f"{moments}; the grid of {window_name(every)} is no finer than that."
+    if not found.tells:
+        sentence = f"{moments} in {(end - start).days + _RHYTHM_DAYS} days: too few to tell, for that takes {ENOUGH}."
     if fitting:
         step = window_name(fitting)
         sentence = (
             f"{moments}, all at multiples of {step}: `every: {window_name(every)}` is finer. Use `every: {step}`."
         )
-    return Finding(catalogue.GRID_FITS.name, not fitting, sentence, numbers={"moments": found.n_moments})
+    return Finding(catalogue.GRID_FITS.name, not fitting, sentence, numbers={"compared": found.n_moments})
 
 
 def _definition(spec: ViewSpec) -> str:

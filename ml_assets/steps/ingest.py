@@ -15,7 +15,6 @@ from ml_assets.steps.pictures import trend_metadata
 from ml_assets.steps.quarantine import audit
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import TableSpec
-from ml_assets.tables import contract as contracts
 from ml_assets.tables.schema import Contract
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def _validate(spec: TableSpec, run: Run, files: Sequence[Stored]) -> StepResult:
     held = {file.partition_key for file in files}
     wanted = [p for p in run.partitions if p in held or not polled(spec.source)]
     inputs = inputs_of(spec, run.lake, files, wanted)
-    contract = contracts.load(spec.contract, keys=spec.keys)
+    contract = spec.loaded()
     memo, refusals = memos(spec, run.lake, contract)
     produced, due = memo.survey(inputs)
     if not due:

@@ -9,16 +9,14 @@ import numpy as np
 from ml_assets.engine import connect, quote
 from ml_assets.errors import FeatureError, FeatureLeakError, shorten
 from ml_assets.evaluation import echo, twins
-from ml_assets.features.prove import time_travel
 from ml_assets.records import Finding
-from ml_assets.steps import catalogue, configuration, features
+from ml_assets.steps import catalogue, configuration, features, hindsight
 from ml_assets.steps.arrow import as_table
-from ml_assets.steps.days import start_of
 from ml_assets.steps.frames import input_names, model_columns
 from ml_assets.steps.memo import digest
 from ml_assets.steps.repeated import repeat
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import DAY, ModelSpec, ViewSpec
+from ml_assets.steps.specs import ModelSpec, ViewSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,16 +62,13 @@ def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
     return repeated, _echo(spec, inputs, labels, learnt), _twins(spec, rows, inputs, labels, learnt)
 
 
-def hindsight(spec: ViewSpec, run: Run) -> Finding:
+def of_view(spec: ViewSpec, run: Run) -> Finding:
     """What HINDSIGHT says of the newest rows of a view that stand in the lake, whoever wrote them."""
     day = max(run.lake.partitions(spec.name), default="") if spec.daily else ""
     rows = run.lake.dataset(spec.name, partitions=[day] if day else None).to_table()
     with connect() as con:
         features.open_tables(spec, run.lake, con, day, day)
-        span = (start_of(day), start_of(day) + DAY) if day else features.known_from_to(con, spec)
-        proof = time_travel(con, spec.view, rows, *span)
-    same = f"{proof.n_rows} rows{f' of {day}' if day else ''} came out the same."
-    return Finding(catalogue.HINDSIGHT.name, proof.identical, same if proof.identical else shorten(proof.differences))
+        return hindsight.finding(con, spec, rows, day)
 
 
 def _question(spec: ModelSpec, run: Run) -> str:

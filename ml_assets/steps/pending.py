@@ -10,7 +10,6 @@ from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Work
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
-from ml_assets.tables import contract as contracts
 
 
 def of_table(spec: TableSpec, run: Run) -> Mapping[str, str]:
@@ -42,7 +41,7 @@ def _not_stored(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> di
 
 def _unjudged(spec: TableSpec, run: Run, kept: Sequence[deliver.Stored]) -> dict[str, str]:
     """Stored partitions that today's contract neither let in nor refused, by fingerprint."""
-    made, refused = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
+    made, refused = ingest.memos(spec, run.lake, spec.loaded())
     inputs = ingest.inputs_of(spec, run.lake, kept, sorted({file.partition_key for file in kept}))
     return {p: f for p, f in Work(made, inputs).unknown().items() if refused.known(p, inputs[p]) is None}
 

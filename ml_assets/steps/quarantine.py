@@ -18,9 +18,8 @@ from ml_assets.errors import LakeConflictError, TableNotFoundError
 from ml_assets.steps import deliver
 from ml_assets.steps.arrow import among
 from ml_assets.steps.specs import TableSpec
-from ml_assets.tables import contract as contracts
 from ml_assets.tables import corrections
-from ml_assets.tables.schema import RELEASED
+from ml_assets.tables.schema import RELEASED, Contract
 
 if TYPE_CHECKING:
     import duckdb
@@ -131,7 +130,7 @@ def release(
 
     `corrected` are SQL expressions by column, over the row as delivered.
     """
-    contract = contracts.load(spec.contract, keys=spec.keys)
+    contract = spec.loaded()
     with connect() as con:
         n = _choose(con, lake, spec, choice)
         known_at = None if contract.column("known_at") else spec.known_at
@@ -209,9 +208,7 @@ def _choose(con: "duckdb.DuckDBPyConnection", lake: Lake, spec: TableSpec, choic
     return con.sql("SELECT count(*) FROM _chosen").fetchall()[0][0]
 
 
-def _standing(
-    con: "duckdb.DuckDBPyConnection", lake: Lake, spec: TableSpec, contract: contracts.Contract
-) -> "pa.Table | None":
+def _standing(con: "duckdb.DuckDBPyConnection", lake: Lake, spec: TableSpec, contract: Contract) -> "pa.Table | None":
     """Rows of the table in the partitions of the chosen ones, unless they were made under another contract."""
     if not lake.exists(spec.table):
         return None

@@ -8,7 +8,8 @@ from ml_assets.adapters.sources.base import Files, SourceSpec
 from ml_assets.evaluation.policy import Gates, LeakLimits
 from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
 from ml_assets.monitoring.retrain import RetrainPolicy
-from ml_assets.tables.contract import Promise, outline, promises
+from ml_assets.tables import event
+from ml_assets.tables.contract import Contract, Promise, load, outline, promises
 from ml_assets.tables.expectations import Expectation
 from ml_assets.tables.format import Format, SchemaPolicy
 
@@ -38,7 +39,21 @@ class TableSpec:
     def promises(self) -> tuple[Promise, ...]:
         """A named promise for each rule that rows are judged by, from the source text of the contract."""
         dated = self.known_at is not None or any(column.name == "known_at" for column in outline(self.contract))
-        return promises(self.contract, keys=self.keys, partition_column=self.partition_column, has_known_at=dated)
+        return promises(
+            self.contract,
+            keys=self.keys,
+            partition_column=self.partition_column,
+            has_known_at=dated,
+            passed=self.passed(),
+        )
+
+    def passed(self) -> tuple[str, ...]:
+        """The columns with a time that has passed when the outcome of a row is known."""
+        return event.times(outline(self.contract), self.event_timestamp, self.known_at)
+
+    def loaded(self) -> Contract:
+        """The contract with all that it asks of a row, compiled to SQL; the first one takes seconds."""
+        return load(self.contract, keys=self.keys, passed=self.passed())
 
     @property
     def format(self) -> Format:

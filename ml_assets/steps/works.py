@@ -21,13 +21,12 @@ from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Work
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
-from ml_assets.tables import contract as contracts
 from ml_assets.tables.expectations import References
 
 
 def of_table(spec: TableSpec, run: Run) -> Work:
     """By the stored deliveries of each partition, and the contract."""
-    made, _ = ingest.memos(spec, run.lake, contracts.load(spec.contract, keys=spec.keys))
+    made, _ = ingest.memos(spec, run.lake, spec.loaded())
     stored = [day for day in _days(run.lake, spec.raw) if holds(spec, day)] if spec.daily else [""]
     kept = ingest.deliveries(spec, run.lake, stored)
     return Work(made, ingest.inputs_of(spec, run.lake, kept, sorted({file.partition_key for file in kept})))

@@ -18,15 +18,17 @@ when the contract loads.
 from collections.abc import Sequence
 
 from ml_assets.errors import DeclarationError, shorten
+from ml_assets.tables import event
 from ml_assets.tables.outline import Outline, outline, read
 from ml_assets.tables.schema import Column, Contract, Promise, Rule
 
 __all__ = ["Column", "Contract", "Promise", "Rule", "load", "outline", "promises"]
 
 
-def load(reference: str, *, keys: Sequence[str] = ()) -> Contract:
+def load(reference: str, *, keys: Sequence[str] = (), passed: Sequence[str] = ()) -> Contract:
     """Import the model and compile its rules; a rule that SQL cannot run, or a wrong key, is a DeclarationError.
 
+    With `passed` (see `event.times`), a row with an outcome must not be known before these times.
     Takes about 2 s of CPU the first time, for importing pandera; `outline` answers the same columns in a millisecond.
     """
     from ml_assets.tables.rules import compile_rules
@@ -34,11 +36,18 @@ def load(reference: str, *, keys: Sequence[str] = ()) -> Contract:
     source = read(reference)
     columns = tuple(item.column for item in source.declared)
     _check_keys(columns, keys, source)
-    return Contract(reference, columns, compile_rules(reference, source, keys=tuple(keys)), tuple(keys))
+    rules = compile_rules(reference, source, keys=tuple(keys))
+    added = (event.rule(columns, passed),) if passed else ()
+    return Contract(reference, columns, (*rules, *added), tuple(keys))
 
 
 def promises(
-    reference: str, *, keys: Sequence[str], partition_column: str | None, has_known_at: bool
+    reference: str,
+    *,
+    keys: Sequence[str],
+    partition_column: str | None,
+    has_known_at: bool,
+    passed: Sequence[str] = (),
 ) -> tuple[Promise, ...]:
     """A named promise for every rule that a table judges its rows by, read from the source text in a millisecond.
 
@@ -47,7 +56,8 @@ def promises(
     """
     from ml_assets.tables.promises import of_table
 
-    return of_table(read(reference), keys=keys, partition_column=partition_column, has_known_at=has_known_at)
+    source = read(reference)
+    return of_table(source, keys=keys, partition_column=partition_column, has_known_at=has_known_at, passed=passed)
 
 
 def _check_keys(columns: Sequence[Column], keys: Sequence[str], source: Outline) -> None:

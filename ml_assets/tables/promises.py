@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ml_assets.tables import event
 from ml_assets.tables.checks import WORDS, express
 from ml_assets.tables.outline import Declared, Outline
 from ml_assets.tables.schema import Promise, check_names, slug
@@ -25,10 +26,17 @@ def of_rules(source: Outline, keys: Sequence[str]) -> tuple[Promise, ...]:
 
 
 def of_table(
-    source: Outline, *, keys: Sequence[str], partition_column: str | None, has_known_at: bool
+    source: Outline,
+    *,
+    keys: Sequence[str],
+    partition_column: str | None,
+    has_known_at: bool,
+    passed: Sequence[str] = (),
 ) -> tuple[Promise, ...]:
     """Those of the rules, then those that `validate` adds for the table."""
     promises = {promise.check: promise for promise in of_rules(source, keys)}
+    if passed:
+        promises.setdefault(event.promise(passed).check, event.promise(passed))
     for promise in _added(keys, partition_column, has_known_at=has_known_at):
         promises.setdefault(promise.check, promise)
     return tuple(promises.values())

@@ -31,7 +31,7 @@ DAY = "2013-01-10"
 def test_the_flights_as_they_are_hold_no_leak(grown):
     run = grown.step()
     assert failed(leaks.prove(grown.spec, run)) == {}
-    assert [leaks.hindsight(spec, run).passed for spec in grown.spec.views] == [True] * 6
+    assert [leaks.of_view(spec, run).passed for spec in grown.spec.views] == [True] * 6
 
 
 RECIPE = """\
@@ -136,7 +136,17 @@ def test_deliveries_that_say_outcomes_were_known_by_schedule_break_the_contract(
     pa.parquet.write_table(early, world.home / "landing" / "flight_outcomes" / f"{DAY}.parquet")
     result = ingest.ingest(world.tables["flight_outcomes"], world.step(DAY))["tables/flight_outcomes"]
     assert catalogue.FEW_INVALID.name in failed(result.findings)
+    refused = next(found for found in result.findings if found.check == "known_at__is_not_before_the_event")
+    assert not refused.passed
     assert DAY not in result.produced
+
+
+def test_outcomes_known_by_schedule_that_came_into_the_lake_are_found_before_any_feature_is_made(world):
+    rows = world.rows("tables/flight_outcomes")
+    early = asked("SELECT * REPLACE (scheduled_departure_at AS known_at) FROM rows", rows=rows)
+    world.step().lake.write("tables/flight_outcomes", early, partitions=list(DAYS))
+    found = failed(computed(world, world.spec.views[0], DAY))
+    assert "rows of flight_outcomes are known before their event, such as one with known_at 2013-" in found[HINDSIGHT]
 
 
 ENCODED = """
@@ -211,7 +221,7 @@ def test_a_feature_table_that_was_filled_with_the_future_is_found_in_the_trainin
     found = failed(result.findings)
     assert "'carrier_delays__late_rate_6h' of " in found[REPEATED]
     spec = world.spec.views[0]
-    assert "has other values in late_rate_6h" in leaks.hindsight(spec, world.step()).sentence
+    assert "has other values in late_rate_6h" in leaks.of_view(spec, world.step()).sentence
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from ml_assets_tests.project import (
     LAST_FLIGHT,
     Project,
     days,
-    failure,
     flights,
 )
 
@@ -105,13 +104,21 @@ def test_a_run_of_a_lookup_passes_every_check_of_its_asset(priced):
     assert all(found.values())
 
 
-def test_rows_of_a_lookup_that_are_equally_new_fail_the_run_and_are_named(priced):
+def unique(result) -> str:
+    """What the failed check on rows of one time says."""
+    evaluations = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert not result.success
+    assert not evaluations[catalogue.UNIQUE.name].passed
+    return evaluations[catalogue.UNIQUE.name].description
+
+
+def test_rows_of_a_lookup_that_are_equally_new_fail_the_check_and_are_named(priced):
     keys = ["carrier", "valid_from", "fare"]
     priced.declare(ROUTES.replace("[carrier, valid_from, known_at]", str(keys)), FARE)
     two = [("UA", at(1), None, fare, at(1, 6)) for fare in (10.0, 11.0)]
     priced.land("2013-01-01.parquet", fares(*two), table="fares")
     ingest.ingest(priced.table("fares", keys=keys), priced.step(WEEK[0], WEEK[-1]))
-    said = failure(priced.run("features/fare"))
+    said = unique(priced.run("features/fare"))
     assert "carrier=UA valid from 2013-01-01T00:00:00+00:00, known at 2013-01-01T06:00:00+00:00 (2 rows)" in said
     assert "A lookup needs one row per entity, `valid_from` and `known_at`." in said
 
@@ -124,12 +131,13 @@ def landed(project):
     return project
 
 
-def test_sql_that_selects_a_time_twice_fails_the_run_and_names_the_rows(landed):
+def test_sql_that_selects_a_time_twice_fails_the_check_names_the_rows_and_writes_nothing(landed):
     landed.write(
         "last_flight.sql",
         "SELECT carrier, date_trunc('day', known_at) + INTERVAL 1 DAY AS known_at, delay FROM flights",
     )
-    said = failure(landed.run("features/last_flight", first="2013-01-02"))
+    said = unique(landed.run("features/last_flight", first="2013-01-02"))
+    assert not landed.lake.exists("features/last_flight")
     assert "Feature view 'last_flight' selects rows that differ and are equally new" in said
     assert "carrier=B6 at 2013-01-02T00:00:00+00:00 (8 rows)" in said
 

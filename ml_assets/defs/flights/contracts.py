@@ -54,12 +54,7 @@ class FlightOutcomes(pa.DataFrameModel):
     known_at: datetime = pa.Field(description="When the outcome was final and reported.")
 
     class Config:  # pyright: ignore[reportIncompatibleVariableOverride]  as pandera documents it
-        metadata = {
-            "rules": {
-                "arrival_follows_departure": "arrived_at > departed_at",
-                "known_after_it_happened": "known_at >= arrived_at",
-            }
-        }
+        metadata = {"rules": {"arrival_follows_departure": "arrived_at > departed_at"}}
 
 
 class Weather(pa.DataFrameModel):
