@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
+from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.serving.bundle import ServingSchema, ViewRef
 from ml_assets.steps import offline
 from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.kept import Kept
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, DAY, ModelSpec, keep_default
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
-ANOTHER_ROW = "their entity had another row of a view without a grid then, and online there is the newest alone"
+ANOTHER_ROW = "their entity had a row of a view without a grid then that is older than what is kept online"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,7 +66,7 @@ def _held(spec: ModelSpec, run: Run, schema: ServingSchema) -> tuple[datetime, d
 
 def _oldest(spec: ModelSpec, run: Run, ref: ViewRef, until: datetime) -> datetime:
     max_age = None if ref.max_age_us is None else timedelta(microseconds=ref.max_age_us)
-    keep = next((view.keep for view in spec.views if view.view.name == ref.name), keep_default(max_age))
+    keep = min([keep_default(max_age), *(view.keep for view in spec.views if view.view.name == ref.name)])
     stored = run.online_store.newest(ref.stored)
     newest = until if stored is None else _EPOCH + timedelta(microseconds=stored)
     return newest - keep + (max_age or timedelta(0))
@@ -101,18 +104,20 @@ def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: tuple[da
     return History(chosen, bounds, total, left_out)
 
 
-def _askable(con: object, lake: Lake, schema: ServingSchema) -> tuple[str, str]:
-    """Leave rows out whose entity had another row of a view without a grid then: online there is the newest only."""
+def _askable(con: "duckdb.DuckDBPyConnection", lake: Lake, schema: ServingSchema) -> tuple[str, str]:
+    """Leave rows out whose entity had a row of a view without a grid then that has left the online store since."""
     joins, conditions = "", ""
     for n, (ref, table) in enumerate(zip(schema.views, offline.tables_of(schema, lake).values(), strict=True)):
         if lake.partitions(table):
             continue
         entity, name, cut = ", ".join(map(quote, ref.entity)), f"e{n}", f'epoch_us("at") - {ref.delay_us}'
-        lake.register(con, table, table)  # pyright: ignore[reportArgumentType]
-        ends = "epoch_us(min(feature_timestamp)) AS first, epoch_us(max(feature_timestamp)) AS last"
-        several = f"""(SELECT {entity}, {ends}
+        lake.register(con, table, table)
+        at = f"epoch_us({FEATURE_TIMESTAMP})"
+        ((newest,),) = con.sql(f"SELECT coalesce(max({at}), 0) FROM {quote(table)}").fetchall()
+        since = Kept(keep_default(None), lasting=True, daily=False).expiry(newest).since
+        several = f"""(SELECT {entity}, min({at}) AS first, max({at}) FILTER ({at} <= {since}) AS held
             FROM {quote(table)} GROUP BY ALL HAVING count(*) > 1) {name}"""
         equal = " AND ".join(f"s.{quote(column)} = {name}.{quote(column)}" for column in ref.entity)
         joins += f" LEFT JOIN {several} ON {equal}"
-        conditions += f" AND NOT coalesce({name}.first <= {cut} AND {name}.last > {cut}, false)"
+        conditions += f" AND NOT coalesce({name}.first <= {cut} AND {name}.held > {cut}, false)"
     return joins, conditions
