@@ -10,7 +10,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.components import availability, binding, model_columns
+from ml_assets.components import availability, binding, keys, model_columns
 from ml_assets.components.declared import Declared, Freshness, Level, Schema
 from ml_assets.components.feature_view import FeatureView
 from ml_assets.components.project import Project
@@ -195,6 +195,7 @@ class Model(Declared):
     def _spec(self, project: Project) -> ModelSpec:
         (spine, label), views = self._tables(project), self._views(project)
         self._check(spine, label, views)
+        keys.require_one_type(self, spine, views, project)
         self._check_function()
         specs = tuple(view.spec(project) for view in views)
         features = {f"{view.name}__{column.name}" for view in views for column in view.columns(project)}

@@ -93,7 +93,8 @@ def online(spec: ViewSpec, store: OnlineStore, lake: Lake, entity: Mapping[str, 
         columns, features = store.schema(stored)
     except TableNotFoundError:
         return Seen(view.name, nothing, None)
-    key = tuple(entity[name] for name in columns)
+    given = (entity[name] for name in columns)
+    key = tuple(microseconds(value) if isinstance(value, datetime) else value for value in given)
     found = store.lookup(stored, key, microseconds(at - view.delay)) if None not in key else None
     if found is None:
         return Seen(view.name, nothing, None)

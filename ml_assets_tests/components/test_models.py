@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from ml_assets_tests.components.test_declarations import complaint, line_of
-from ml_assets_tests.project import CARRIER_ATTRIBUTES, CARRIER_DELAYS, CARRIERS, FLIGHTS
+from ml_assets_tests.project import CARRIER_ATTRIBUTES, CARRIER_DELAYS, CARRIERS, CONTRACTS, FLIGHTS
 
 MODEL = """\
 type: ml_assets.components.Model
@@ -84,6 +84,54 @@ def test_a_wrong_model_is_named_with_its_line_and_advice(project, change, place,
     said = complaint(project)
     assert f"defs.yaml:{line_of(path, place)}" in said
     assert not [word for word in words if word not in said], said
+
+
+KEYED = """\
+type: ml_assets.components.FeatureView
+attributes:
+  name: keyed
+  sql: SELECT EXPRESSION AS COLUMN, known_at, 1 AS one FROM flights
+  entity: [COLUMN]
+"""
+OTHER_KEYS = {
+    "integer and float": ("delay", "delay::BIGINT", "is DOUBLE in", "and BIGINT in", "CAST(delay AS DOUBLE) AS delay"),
+    "decimal": ("delay", "delay::DECIMAL(9, 2)", "is DOUBLE in", "and DECIMAL(9,2) in", "CAST(delay AS DOUBLE)"),
+    "truth": ("delay", "delay > 0", "is DOUBLE in", "and BOOLEAN in", "CAST(delay AS DOUBLE) AS delay"),
+    "text and number": ("carrier", "length(carrier)", "is VARCHAR in", "and BIGINT in", "CAST(carrier AS VARCHAR)"),
+    "day and moment": ("arrived_at", "arrived_at::DATE", "is TIMESTAMPTZ in", "and DATE in", "AS TIMESTAMPTZ)"),
+}
+
+
+@pytest.mark.parametrize(("column", "sql", "mine", "its", "cast"), OTHER_KEYS.values(), ids=OTHER_KEYS)
+def test_a_key_of_another_type_than_that_of_the_view_is_refused_with_the_cast_that_helps(
+    project, column, sql, mine, its, cast
+):
+    keyed = KEYED.replace("EXPRESSION", sql).replace("COLUMN", column)
+    path = project.declare(MODEL.replace("[carrier_delays,", "[keyed, carrier_delays,"), keyed, *REST)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'features:')}" in said
+    assert f"'{column}' {mine} the spine 'flights' {its} the view 'keyed': online the one never finds the other" in said
+    assert cast in said
+
+
+@pytest.mark.parametrize(("column", "sql"), [("delay", "delay::FLOAT"), ("arrived_at", "arrived_at")])
+def test_a_key_of_the_same_kind_is_taken(project, column, sql):
+    keyed = KEYED.replace("EXPRESSION", sql).replace("COLUMN", column)
+    project.declare(MODEL.replace("[carrier_delays,", "[keyed, carrier_delays,"), keyed, *REST)
+    assert project.defs.resolve_asset_graph().has(dg.AssetKey(["models", "late"]))
+
+
+def test_a_key_that_no_request_can_hold_is_refused(project):
+    dated = CONTRACTS.replace("delay: float", "day: date\n    delay: float").replace(
+        "import datetime", "import date, datetime"
+    )
+    project.write("../../contracts.py", dated)
+    keyed = KEYED.replace("EXPRESSION", "day").replace("COLUMN", "day")
+    path = project.declare(MODEL.replace("[carrier_delays,", "[keyed, carrier_delays,"), keyed, *REST)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'features:')}" in said
+    assert "'day', the entity of 'keyed', is a DATE in the spine 'flights', which no request can hold" in said
+    assert "CAST(day AS VARCHAR) AS day" in said
 
 
 WRONG_ENDPOINT = {

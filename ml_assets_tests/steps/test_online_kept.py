@@ -202,6 +202,19 @@ def test_rows_stay_for_as_long_as_a_version_that_is_served_lets_them_count(run, 
     assert bool(run.online_store.lookup("event@1", ("A",), to_us(at(81)))) == kept
 
 
+def test_a_moment_is_a_key_online_as_it_is_in_the_lake(run):
+    slot = replace(
+        EVENT, entity=("carrier", "hour"), sql="SELECT carrier, known_at AS hour, known_at, fare FROM events"
+    )
+    spec = spec_of(slot, EVENTS)
+    assert compute(spec, run, *events(run, ("A", 1, 1), ("A", 2, 2))).passed
+    assert run.online_store.lookup("event@1", ("A", to_us(at(2))), to_us(at(3))) == (to_us(at(2)), (2.0,))
+    asked = {"carrier": "A", "hour": str(at(1))}
+    offline = feature_lookup.offline(spec, run.lake, asked, at(3))
+    found = feature_lookup.online(spec, run.online_store, run.lake, offline.entity, at(3))
+    assert (found.values, found.row_at) == (offline.values, offline.row_at) == ({"fare": 1.0}, at(1))
+
+
 def test_many_rows_are_compared_by_others_each_day_and_it_is_said_how_many(run, monkeypatch):
     monkeypatch.setattr(online, "_COMPARED", 5)
     spec = spec_of(EVENT, EVENTS)

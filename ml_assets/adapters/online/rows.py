@@ -46,17 +46,17 @@ def encoded(schema: ViewSchema, rows: "pa.Table") -> list[Encoded]:
     """
     columns = [_values(rows, name) for name in schema.features]
     values = zip(*columns, strict=True) if columns else repeat((), len(rows))
-    keys = zip(*(rows[name].to_pylist() for name in schema.entity), strict=True) if schema.entity else repeat(())
+    keys = zip(*(_keys(rows, name) for name in schema.entity), strict=True) if schema.entity else repeat(())
     listed = zip(keys, times(rows), map(encode, values), strict=bool(schema.entity))
     taken = [(encode(key), at, row) for key, at, row in listed if None not in key]
     return sorted(taken, key=itemgetter(0, 1))
 
 
-def times(rows: "pa.Table") -> list[int]:
-    """Give the grid time of each row in microseconds."""
+def times(rows: "pa.Table", name: str = TIMESTAMP) -> list[int]:
+    """Give the grid time of each row, or another moment, in microseconds."""
     import pyarrow as pa
 
-    return rows[TIMESTAMP].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_pylist()
+    return rows[name].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_pylist()
 
 
 def require_within(view: str, rows: "pa.Table", first: int, last: int) -> None:
@@ -64,6 +64,13 @@ def require_within(view: str, rows: "pa.Table", first: int, last: int) -> None:
     outside = sum(not first <= at <= last for at in times(rows))
     if outside:
         raise FeatureError(f"{view}: {outside} of {len(rows)} rows are outside of the time they are to replace.")
+
+
+def _keys(rows: "pa.Table", name: str) -> Sequence[Any]:
+    """Values of a key; a moment is in microseconds, as a request row has it."""
+    import pyarrow as pa
+
+    return times(rows, name) if pa.types.is_timestamp(rows[name].type) else rows[name].to_pylist()
 
 
 def _values(rows: "pa.Table", name: str) -> Sequence[Any]:
