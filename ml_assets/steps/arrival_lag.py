@@ -6,7 +6,7 @@ arrived by the first grid time that its `known_at` allows, plus the delay; off a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ from ml_assets.engine import connect, quote
 from ml_assets.features.view import MICROSECOND, FeatureView, grid_time, window_name
 from ml_assets.records import Finding
 from ml_assets.steps import catalogue
-from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.days import start_of
 from ml_assets.steps.deliver import Stored, content_digest, deliveries, distinct
+from ml_assets.steps.live import RHYTHM, SOON, live_days
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, TableSpec, ViewSpec
 from ml_assets.tables.schema import RELEASED
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RECENT_DAYS = 28  # so that one day without a source is less than the share that may be late
-_HISTORY, _TOGETHER = 3 * DAY, timedelta(hours=1)
 _MAY_BE_LATE = 0.05
 _NICE = tuple(timedelta(minutes=m) for m in (1, 5, 15, 30, 60, 120, 180, 240, 360, 720, 1440, 2880, 4320))
 _DIGEST = b"deliveries"
@@ -70,10 +70,20 @@ def arrives(spec: ViewSpec, run: Run, newest: str = "") -> Finding:
             told.append(table.name)
     late = [lag for lag in judged if not lag.keeps]
     numbers = {lag.table: {"rows": lag.n_rows, "late": lag.late, "p50": lag.p50, "p95": lag.p95} for lag in judged}
+    compared = {"compared": sum(lag.n_rows for lag in judged)}
     sentences = [_sentence(lag, spec.view) for lag in late or judged]
     if not late and told:
-        sentences.append(f"{' and '.join(told)} came as history, or not at all, which tells nothing of the lag.")
-    return Finding(catalogue.ARRIVES.name, not late, " ".join(sentences) or "No input comes by day.", numbers=numbers)
+        sentences.append(_nothing(told))
+    said = " ".join(sentences) or "No input comes by day: nothing was judged."
+    return Finding(catalogue.ARRIVES.name, not late, said, numbers=numbers | compared)
+
+
+def _nothing(tables: Sequence[str]) -> str:
+    return (
+        f"No live rows of {' and '.join(tables)}: nothing was judged. What there is came as history, many days at once"
+        f" or long after them. It is judged as soon as a day comes by itself within {SOON.days} days, or {RHYTHM}"
+        " deliveries in their rhythm."
+    )
 
 
 def _sentence(lag: Lag, view: FeatureView) -> str:
@@ -90,22 +100,18 @@ def _sentence(lag: Lag, view: FeatureView) -> str:
 
 
 def _live(spec: TableSpec, run: Run, newest: str) -> dict[str, list[Stored]]:
-    """The deliveries of recent days that came while these were new, and not together with those of other days."""
+    """The deliveries of recent days that came live, by day; what a day is given long after is left out."""
     if not run.lake.exists(spec.raw):
         return {}
     stored = [day for day in run.lake.partitions(spec.raw) if not newest or day <= newest]
-    recent = stored[-_RECENT_DAYS:]
     of_day: dict[str, list[Stored]] = {}
-    for file in distinct(deliveries(spec, run.lake, recent)):
-        if not file.name.startswith(RELEASED) and file.arrived_at <= start_of(shift(file.partition_key, 1)) + _HISTORY:
+    for file in distinct(deliveries(spec, run.lake, stored[-2 * _RECENT_DAYS :])):
+        if not file.name.startswith(RELEASED):
             of_day.setdefault(file.partition_key, []).append(file)
     first = {day: files[0].arrived_at for day, files in of_day.items()}
-    return {day: files for day, files in of_day.items() if not _among_others(day, first)}
-
-
-def _among_others(day: str, first: Mapping[str, datetime]) -> bool:
-    """Whether the first delivery of a day came together with that of another: a load, or the end of an outage."""
-    return any(other != day and abs(at - first[day]) < _TOGETHER for other, at in first.items())
+    until = {day: max(at, start_of(day) + DAY) + SOON for day, at in first.items()}
+    live = sorted(live_days(first) & set(stored[-_RECENT_DAYS:]))
+    return {day: [file for file in of_day[day] if file.arrived_at <= until[day]] for day in live}
 
 
 def _lag(view: FeatureView, spec: TableSpec, run: Run, live: Mapping[str, Sequence[Stored]]) -> Lag | None:

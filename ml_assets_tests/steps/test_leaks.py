@@ -76,14 +76,16 @@ def test_a_load_of_history_tells_nothing_and_says_so(project):
     ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1]))
     found = arrives(project)
     assert found.passed
-    assert found.sentence == "flights came as history, or not at all, which tells nothing of the lag."
+    assert found.sentence.startswith("No live rows of flights: nothing was judged.")
+    assert "It is judged as soon as a day comes by itself within 3 days" in found.sentence
+    assert found.numbers == {"compared": 0}
 
 
 def test_days_that_came_together_tell_nothing_though_they_are_recent(project):
     project.land_days(*WEEK)
     with clock.frozen(MIDNIGHT + timedelta(days=4, minutes=10)):
         ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1]))
-    assert "came as history" in arrives(project).sentence
+    assert "nothing was judged" in arrives(project).sentence
 
 
 def test_live_days_are_judged_though_history_was_loaded_before_them(project):
@@ -92,6 +94,41 @@ def test_live_days_are_judged_though_history_was_loaded_before_them(project):
         ingest.ingest(project.table("flights"), project.step(*WEEK[:2]))
     hourly(project, behind=timedelta(hours=2, minutes=40), on=WEEK[2:])
     assert "100.0% of 12 live rows" in arrives(project).sentence
+
+
+def whole_days(project: Project, *deliveries: tuple[str, ...], after: timedelta) -> None:
+    """Each delivery of days comes so long after the end of the last of them."""
+    for together in deliveries:
+        at = datetime.fromisoformat(together[-1]).replace(tzinfo=UTC) + timedelta(days=1) + after
+        project.land_days(*together)
+        with clock.frozen(at):
+            ingest.ingest(project.table("flights"), project.step(together[0], together[-1]))
+
+
+FORTNIGHT = days("2013-01-01", "2013-01-14")
+
+
+def test_a_feed_that_is_always_days_late_is_judged(project):
+    whole_days(project, *((day,) for day in FORTNIGHT), after=timedelta(days=5))
+    found = arrives(project)
+    assert not found.passed
+    assert "100.0% of 208 live rows of flights came later than declared" in found.sentence
+    assert "Declare `delay: 6d`" in found.sentence
+    assert found.numbers["compared"] == 208
+
+
+def test_a_feed_that_brings_two_days_at_once_is_judged(project):
+    whole_days(project, *zip(FORTNIGHT[::2], FORTNIGHT[1::2], strict=True), after=timedelta(hours=2))
+    found = arrives(project)
+    assert not found.passed
+    assert "of 192 live rows of flights came later than declared" in found.sentence
+
+
+def test_a_load_in_parts_and_a_project_that_was_left_alone_for_weeks_are_history(project):
+    whole_days(project, FORTNIGHT[:5], after=timedelta(days=30))
+    whole_days(project, FORTNIGHT[5:9], after=timedelta(days=28))
+    whole_days(project, FORTNIGHT[9:], after=timedelta(days=60))
+    assert arrives(project).numbers == {"compared": 0}
 
 
 def test_a_few_late_rows_are_no_reason_to_refuse(project):
@@ -135,7 +172,10 @@ def test_without_known_at_a_row_is_known_when_it_arrives(project):
 
 
 def test_a_static_view_waits_for_nothing(project):
-    assert arrives(project, "carrier_attributes") == Finding(catalogue.ARRIVES.name, True, "No input comes by day.")
+    said = "No input comes by day: nothing was judged."
+    assert arrives(project, "carrier_attributes") == Finding(
+        catalogue.ARRIVES.name, True, said, numbers={"compared": 0}
+    )
 
 
 def test_every_run_of_a_view_says_it(project):
