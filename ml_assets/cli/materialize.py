@@ -1,5 +1,6 @@
 """`ml-assets materialize`: runs what is chosen and due, in order, and says what came of it."""
 
+import atexit
 import os
 import sys
 import time
@@ -54,13 +55,17 @@ def materialize(
     span, settings = _span(days), Settings.from_environment()
     defs = definitions(Location.of(Path.cwd()))
     try:
-        wanted = by_hand.selected(defs, selection or ["*"], upstream=upstream) & set(known)
+        wanted = by_hand.selected(defs, selection or ["*"], upstream=upstream, among=known)
     except ValueError as error:
         raise MlAssetsError(project.unknown(str(error), known, "asset or selection")) from error
     with _instance(settings) as (instance, home), _apart(settings.home / "logs" / "materialize.log") as console:
         work = _Work(defs, instance, known, span, console, max(map(len, wanted)))
-        for names in by_hand.operations(defs, wanted):
-            work.plan(names) if dry_run else work.do(names)
+        try:
+            for names in by_hand.operations(defs, wanted):
+                work.plan(names) if dry_run else work.do(names)
+        except KeyboardInterrupt:
+            work.say("Stopped. The same command goes on from here.", "yellow")
+            raise typer.Exit(130) from None
         own = "that of `ml-assets dev`" if home == settings.home / "dagster" else "by DAGSTER_HOME"
         work.say(f"{work.summary(dry_run)} Lake: {settings.lake_uri}. Dagster instance: {home}, {own}.")
     raise typer.Exit(1 if work.failed else 0)
@@ -125,10 +130,8 @@ class _Work:
         if dry_run:
             return f"Up to {len(self.ran)} assets would run."
         failed = f" Failed or not run: {shorten(self.failed)}." if self.failed else ""
-        done = len([name for name in self.ran if name not in self.failed])
-        return (
-            f"{done} assets ran in {time.monotonic() - self.began:.0f} s.{failed}" if done or failed else "Up to date."
-        )
+        seconds = time.monotonic() - self.began
+        return f"{len(self.ran)} assets ran in {seconds:.0f} s.{failed}" if self.ran or failed else "Nothing to do."
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line that stays."""
@@ -278,3 +281,5 @@ def _apart(log: Path) -> "Iterator[Console]":
             for descriptor, before in zip((1, 2), kept, strict=True):
                 os.dup2(before, descriptor)
                 os.close(before)
+            # Libraries of C++ have last words when Python has ended: DuckDB lists what it thinks is left behind.
+            atexit.register(os.dup2, os.open(log, os.O_WRONLY | os.O_APPEND), 2)

@@ -14,7 +14,7 @@ from ml_assets.records import LAYERS
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # A key with a slash needs no `key:"..."` here: `+features/carrier_delays`, `tables/*`.
 _KEY = re.compile(r'(?<![\w/"*:.=-])[\w.*-]+(?:/[\w.*-]+)+(?![\w/"*-])')
-_BY_CHECK = "DagsterAssetCheckFailedError"
+_BY_CHECK, _INTERRUPTED = "DagsterAssetCheckFailedError", "DagsterExecutionInterruptedError"
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Outcome:
         self.problem = self.problem or more.problem
 
 
-def selected(defs: dg.Definitions, selections: Iterable[str], *, upstream: bool = False) -> set[str]:
-    """The assets that selections name together, with all that they are made from if wanted.
+def selected(defs: dg.Definitions, selections: Iterable[str], *, upstream: bool, among: Collection[str]) -> set[str]:
+    """The assets among some that selections name together, with all that they are made from if wanted.
 
     A selection is Dagster's; a key with a slash needs no quotes, and commas join several. Raises ValueError with the
     one that is none, or names nothing that is there.
@@ -72,9 +72,10 @@ def selected(defs: dg.Definitions, selections: Iterable[str], *, upstream: bool 
             keys = (chosen.upstream() if upstream else chosen).resolve(graph)
         except dg.DagsterError as error:
             raise ValueError(part) from error
-        if not keys:
+        names = {key.to_user_string() for key in keys} & set(among)
+        if not names:
             raise ValueError(part)
-        found |= {key.to_user_string() for key in keys}
+        found |= names
     return found
 
 
@@ -92,7 +93,10 @@ def operations(defs: dg.Definitions, wanted: Collection[str]) -> list[tuple[str,
 def execute(
     defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], days: tuple[str, str] | None
 ) -> dict[str, Outcome]:
-    """Run assets of one operation, for the days from first to last or as a whole; gives what each of them did."""
+    """Run assets of one operation, for the days from first to last or as a whole; gives what each of them did.
+
+    Raises KeyboardInterrupt where Ctrl-C ended the run.
+    """
     result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance,
         asset_selection=[_key(name) for name in names],
@@ -160,7 +164,10 @@ def _problem(result: dg.ExecuteInProcessResult) -> str:
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     for failure in failures:
         causes = list(_causes(failure.error))
-        if not any(cause.cls_name == _BY_CHECK for cause in causes):
+        kinds = {cause.cls_name for cause in causes}
+        if _INTERRUPTED in kinds:
+            raise KeyboardInterrupt
+        if _BY_CHECK not in kinds:
             said = failure.user_failure_data.description if failure.user_failure_data else None
             return said or (causes[-1].message.strip() if causes else "The step failed.")
     return "" if result.success or failures else "The run failed; its log tells why."
