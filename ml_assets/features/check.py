@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from math import isfinite
 from typing import Protocol
 
 import duckdb
@@ -37,6 +38,13 @@ def stored_type(duckdb_type: str) -> str | None:
     return "VARCHAR" if duckdb_type == "VARCHAR" or duckdb_type.startswith("ENUM(") else None
 
 
+def stored_value(sql: str, duckdb_type: str) -> str:
+    """SQL for a value as it is stored: a number that is NaN or infinite is null, as in aggregations."""
+    if stored_type(duckdb_type) != "DOUBLE":
+        return f"({sql})::VARCHAR"
+    return f"CASE WHEN isfinite(({sql})::DOUBLE) THEN ({sql})::DOUBLE END"
+
+
 def output_columns(view: FeatureView, tables: Mapping[str, Iterable[ColumnLike]]) -> list[tuple[str, str]]:
     """Names and DuckDB types of the view's feature rows: entity, `feature_timestamp`, features.
 
@@ -62,6 +70,8 @@ def _check_defaults(view: FeatureView, features: Mapping[str, str]) -> None:
         if isinstance(value, str) != (features[name] == "VARCHAR"):
             kind = "text" if features[name] == "VARCHAR" else "a number"
             raise _wrong(view, f"has the default {value!r} for '{name}', which is {kind}.")
+        if not isinstance(value, str) and not isfinite(value):
+            raise _wrong(view, f"has the default {value!r} for '{name}', which no answer can hold. Leave it out: null.")
 
 
 def _wrong(view: FeatureView, problem: str, line: int | None = None) -> DeclarationError:

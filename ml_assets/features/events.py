@@ -6,7 +6,7 @@ import duckdb
 
 from ml_assets.engine import quote
 from ml_assets.errors import DuplicateRowsError, shorten
-from ml_assets.features.check import stored_type
+from ml_assets.features.check import stored_value
 from ml_assets.features.statements import require_one_select
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView, grid_time
 
@@ -53,7 +53,8 @@ def _newest(view: FeatureView, types: dict[str, str], first: int, last: int) -> 
 def _columns(view: FeatureView, types: dict[str, str]) -> str:
     happened = "coalesce(event_timestamp, known_at)" if "event_timestamp" in types else "known_at"
     columns = [f"{quote(name)} AS e{i}" for i, name in enumerate(view.entity)]
-    columns += [f"{quote(name)}::{stored_type(types[name])} AS f{i}" for i, name in enumerate(_features(view, types))]
+    features = enumerate(_features(view, types))
+    columns += [f"{stored_value(quote(name), types[name])} AS f{i}" for i, name in features]
     return ", ".join([*columns, "epoch_us(known_at) AS _known", f"epoch_us({happened}) AS _happened"])
 
 

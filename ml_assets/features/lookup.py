@@ -8,7 +8,7 @@ import numpy as np
 
 from ml_assets.engine import quote
 from ml_assets.errors import DuplicateRowsError, shorten
-from ml_assets.features.check import stored_type
+from ml_assets.features.check import stored_value
 from ml_assets.features.order_statistics import covering
 from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView, Lookup
 
@@ -64,7 +64,7 @@ def _columns(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) 
     described = con.execute(f"DESCRIBE SELECT {values} FROM {quote(view.tables[0])}").fetchall()
     yield from (f"{quote(column)} AS e{i}" for i, column in enumerate(view.entity))
     for i, (sql, (_, kind, *_)) in enumerate(zip(lookup.columns.values(), described, strict=True)):
-        yield f"({sql})::{stored_type(kind)} AS f{i}"
+        yield f"{stored_value(sql, kind)} AS f{i}"
 
 
 def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView) -> None:

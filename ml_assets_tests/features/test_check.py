@@ -142,6 +142,8 @@ def test_what_is_the_same_each_time_passes(sql):
     ("defaults", "words"),
     [
         ({"d_mean_2d": 0.0}, r"has a default for 'd_mean_2d', which is no feature \(did you mean d_mean_1d"),
+        ({"d_mean_1d": float("inf")}, "has the default inf for 'd_mean_1d', which no answer can hold"),
+        ({"d_mean_1d": float("nan")}, "has the default nan for 'd_mean_1d', which no answer can hold"),
         ({"d_mean_1d": "none"}, "has the default 'none' for 'd_mean_1d', which is a number"),
         ({"who_last_1d": 1.0}, "has the default 1.0 for 'who_last_1d', which is text"),
     ],

@@ -268,6 +268,11 @@ def test_events_computed_in_pieces_from_just_the_lookback_give_the_same_rows(row
     assert joined.combine_chunks().equals(compute(connection(rows), view, first=ORIGIN, last=last).combine_chunks())
 
 
+def test_infinity_and_nan_are_null_in_selected_rows_as_in_aggregations():
+    rows = [row(1, float("inf")), row(2, float("-inf"), id=2), row(3, float("nan"), id=3), row(4, 4.0, id=4)]
+    assert values(rows, events(), "delay") == {1: None, 2: None, 3: None, 4: 4.0}
+
+
 def test_rows_that_differ_and_are_equally_new_are_named():
     with pytest.raises(FeatureError, match=r"carrier=AA at 2013-03-01T01:00:00\+00:00 \(2 rows\)"):
         values([row(1, 1.0), row(1, 2.0, id=2)], events(), "delay")

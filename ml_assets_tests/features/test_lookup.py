@@ -129,3 +129,10 @@ def test_a_lookup_is_proved_clean_and_one_that_was_altered_is_not():
     assert time_travel(con, fleet(), stored, ORIGIN, ORIGIN + 9 * HOUR).identical
     early = pa.Table.from_pylist([r | {"half": 99.0} for r in stored.to_pylist()], stored.schema)
     assert not time_travel(con, fleet(), early, ORIGIN, ORIGIN + 9 * HOUR).identical
+
+
+def test_infinity_and_nan_are_null_and_other_numbers_keep_their_bits():
+    lookup = Lookup({"ratio": "seats / 0.0", "log": "ln(seats) * 0 / 0.0", "low": "'-0.0'::DOUBLE"}, "since", "until")
+    view = FeatureView("fleet", ("tail",), timedelta(0), ("tables/fleet",), lookup=lookup)
+    [found] = looked_up(view, [row(10)])
+    assert (found["ratio"], found["log"], str(found["low"])) == (None, None, "-0.0")

@@ -215,6 +215,14 @@ def test_a_moment_is_a_key_online_as_it_is_in_the_lake(run):
     assert (found.values, found.row_at) == (offline.values, offline.row_at) == ({"fare": 1.0}, at(1))
 
 
+def test_what_is_no_number_is_null_in_the_lake_and_online(run):
+    spec = spec_of(FARE, FARES)
+    fares(run, ("A", float("inf"), 1, None, 1), ("B", float("nan"), 1, None, 1))
+    assert compute(spec, run).passed
+    for carrier in "AB":
+        assert answers(spec, run, carrier, 2) == ((None, at(1)), (None, at(1)))
+
+
 def test_many_rows_are_compared_by_others_each_day_and_it_is_said_how_many(run, monkeypatch):
     monkeypatch.setattr(online, "_COMPARED", 5)
     spec = spec_of(EVENT, EVENTS)
