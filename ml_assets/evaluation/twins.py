@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ml_assets.engine import connect, quote
 from ml_assets.errors import shorten
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ml_assets.training.statistics import Floats
 
 _FEWEST, _AGREEING = 5, 0.9
 
@@ -39,25 +44,25 @@ def by_key(rows: "pa.Table", keys: Sequence[str]) -> Twins:
     return Twins(n_rows, n_twins, tuple(shorten(map(str, row)) for row in found))
 
 
-def by_content(inputs: "pa.Table", label: str, learnt: str) -> Twins:
-    """Rows of the rarer label whose inputs are those of learnt rows, when these have the same label nearly always.
-
-    `label` and `learnt` name columns beside the inputs. Where inputs are few and coarse, rows are equal by chance, but
-    then their labels differ as often as chance has it: such rows are no twins.
-    """
-    names = ", ".join(quote(name) for name in inputs.column_names if name not in (label, learnt))
+def contents(inputs: "pa.Table") -> "np.ndarray":
+    """A number for each row that is the same where all inputs are, in this call and in others of the same columns."""
+    names = ", ".join(map(quote, inputs.column_names))
     with connect() as con:
         con.register("inputs", inputs)
-        con.execute(f"""
-            CREATE TEMP TABLE told AS
-            SELECT hash({names}) AS content, {quote(label)} AS label, {quote(learnt)} AS learnt FROM inputs""")
-        con.execute("""
-            CREATE TEMP TABLE rarer AS FROM told SEMI JOIN (
-                SELECT label FROM told GROUP BY label ORDER BY count(*), label LIMIT 1) USING (label)""")
-        ((n_rows, n_met, n_twins),) = con.execute("""
-            SELECT count(*), count(same), count(*) FILTER (same)
-            FROM (FROM rarer WHERE NOT learnt) LEFT JOIN (
-                SELECT content, bool_and(label IN (SELECT label FROM rarer)) AS same
-                FROM told WHERE learnt GROUP BY content) USING (content)""").fetchall()
+        return np.asarray(con.execute(f"SELECT hash({names}) AS content FROM inputs").fetchnumpy()["content"])
+
+
+def by_content(content: "np.ndarray", labels: "Floats", learnt: "NDArray[np.bool_]") -> Twins:
+    """Rows of the rarer label whose inputs are those of learnt rows, when these have the same label nearly always.
+
+    `content` tells rows with other inputs apart. Where inputs are few and coarse, rows are equal by chance, but then
+    their labels differ as often as chance has it: such rows are no twins.
+    """
+    values, counts = np.unique(labels, return_counts=True)
+    rarer = labels == (values[np.argmin(counts)] if len(values) else 0)
+    asked = content[rarer & ~learnt]
+    also = np.isin(asked, content[learnt & ~rarer])
+    met = np.isin(asked, content[learnt])
+    n_met, n_twins = int(met.sum()), int((met & ~also).sum())
     certain = n_twins >= _FEWEST and n_twins >= _AGREEING * n_met
-    return Twins(n_rows, n_twins if certain else 0, ())
+    return Twins(len(asked), n_twins if certain else 0, ())

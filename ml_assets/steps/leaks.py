@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOST = 50_000
-_LABEL, _LEARNT = "_label", "_learnt"
-_NAMED = 3
+_SLICE = 100_000
+_JUDGED = "split IN ('train', 'validation', 'test')"
+_NAMED, _PROOFS = 3, 2  # raise the latter when they find more
 
 
 def findings(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
@@ -51,15 +52,11 @@ def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
         problem = f"{spec.training_set} has no {shorten(absent)}: it was made by another declaration."
         raise FeatureError(f"{problem} Materialize it again: dg launch --assets '{spec.training_set}'")
     sampled = _sampled(spec, rows)
-    labels = sampled["label"].to_numpy().astype(np.float64)
-    learnt = sampled["split"].to_numpy(zero_copy_only=False) == "train"
     repeated = _repeated(spec, run, rows)
     try:
-        columns, _ = model_columns(spec, sampled)
-        inputs = {name: columns[name] for name in input_names(spec, sampled)}
+        return repeated, _echo(spec, _inputs(spec, sampled), sampled), _twins(spec, rows, _content(spec, rows))
     except FeatureLeakError as error:
-        return repeated, Finding(catalogue.NO_ECHO.name, False, str(error)), _twins(spec, rows, {}, labels, learnt)
-    return repeated, _echo(spec, inputs, labels, learnt), _twins(spec, rows, inputs, labels, learnt)
+        return repeated, Finding(catalogue.NO_ECHO.name, False, str(error)), _twins(spec, rows, None)
 
 
 def of_view(spec: ViewSpec, run: Run) -> Finding:
@@ -74,7 +71,14 @@ def of_view(spec: ViewSpec, run: Run) -> Finding:
 def _question(spec: ModelSpec, run: Run) -> str:
     content = run.lake.content(spec.training_set)[""].hash
     views = [configuration.of_view(view) for view in spec.views]
-    parts = [content, configuration.of_training_set(spec), configuration.of_model(spec), views, asdict(spec.leaks)]
+    parts = [
+        _PROOFS,
+        content,
+        configuration.of_training_set(spec),
+        configuration.of_model(spec),
+        views,
+        asdict(spec.leaks),
+    ]
     return digest([catalogue.TRAINING_SET, *parts])
 
 
@@ -87,17 +91,43 @@ def _sampled(spec: ModelSpec, rows: "pa.Table") -> "pa.Table":
     identity = ", ".join(quote(column) for column in (*spec.spine.keys, "at"))
     with connect() as con:
         con.register("rows", rows)
-        kept = "FROM rows WHERE split IN ('train', 'validation', 'test')"
+        kept = f"FROM rows WHERE {_JUDGED}"
         ((n_rows,),) = con.execute(f"SELECT count(*) {kept}").fetchall()
         share = min(1.0, _MOST / max(n_rows, 1))
         chosen = f"hash({identity}) % 1000000 < {int(share * 1_000_000)}"
         return con.sql(f'{kept} AND {chosen} ORDER BY "at", {identity}').to_arrow_table()
 
 
+def _inputs(spec: ModelSpec, rows: "pa.Table") -> dict[str, Any]:
+    columns, _ = model_columns(spec, rows)
+    return {name: columns[name] for name in input_names(spec, rows)}
+
+
+def _content(spec: ModelSpec, rows: "pa.Table") -> twins.Twins:
+    """The twins by content among all rows, whose inputs are made so many at a time."""
+    with connect() as con:
+        con.register("rows", rows)
+        rows = con.sql(f"FROM rows WHERE {_JUDGED}").to_arrow_table()
+    places = range(0, max(rows.num_rows, 1), _SLICE)
+    found = [twins.contents(as_table(_inputs(spec, rows.slice(place, _SLICE)))) for place in places]
+    return twins.by_content(np.concatenate(found), _labels(rows), _learnt(rows))
+
+
+def _labels(rows: "pa.Table") -> np.ndarray:
+    return rows["label"].to_numpy().astype(np.float64)
+
+
+def _learnt(rows: "pa.Table") -> np.ndarray:
+    return rows["split"].to_numpy(zero_copy_only=False) == "train"
+
+
 def _repeated(spec: ModelSpec, run: Run, rows: "pa.Table") -> Finding:
     found = repeat(spec, run, rows)
+    if not found.n_rows:
+        nothing = "The training set has no rows: nothing was compared."
+        return Finding(catalogue.REPEATED.name, True, nothing, numbers={"compared": 0})
     asked = f"{found.n_rows} rows at {len(found.moments)} moments, made again from the tables without later data"
-    numbers = {"rows": found.n_rows, "moments": [moment.isoformat() for moment in found.moments]}
+    numbers = {"compared": found.n_rows, "moments": [moment.isoformat() for moment in found.moments]}
     if found.differences:
         more = shorten(found.differences, _NAMED)
         advice = "Find who wrote these values; materialize the features and then this training set again."
@@ -113,12 +143,13 @@ def _repeated(spec: ModelSpec, run: Run, rows: "pa.Table") -> Finding:
     return Finding(catalogue.REPEATED.name, True, f"All {asked}, came out the same, bit for bit.", numbers=numbers)
 
 
-def _echo(spec: ModelSpec, inputs: dict[str, Any], labels: np.ndarray, learnt: np.ndarray) -> Finding:
+def _echo(spec: ModelSpec, inputs: dict[str, Any], rows: "pa.Table") -> Finding:
+    labels, learnt = _labels(rows), _learnt(rows)
     found = echo.listen(inputs, labels, learnt, spec.leaks)
     absent = sorted(set(spec.leaks.allow) - set(inputs))
     unknown = f" `leaks.allow` names {shorten(absent)}, which is no input." if absent else ""
     numbers = {
-        "rows": len(labels),
+        "compared": len(labels) if found.singles else 0,
         "best features": dict(found.singles[:5]),
         "pairs": [list(p) for p in found.pairs[:5]],
     }
@@ -126,35 +157,42 @@ def _echo(spec: ModelSpec, inputs: dict[str, Any], labels: np.ndarray, learnt: n
         listed = " ".join(suspect.sentence() for suspect in found.suspects[:_NAMED])
         advice = " Correct it, or put what is honest into `leaks: {allow: [...]}` of the model."
         return Finding(catalogue.NO_ECHO.name, False, listed + advice + unknown, numbers=numbers)
-    heard = _heard(found) if found.singles else "There are not both labels to judge by"
-    return Finding(catalogue.NO_ECHO.name, True, f"{heard}.{unknown}", numbers=numbers)
+    heard = _heard(found) if found.singles else "There are not both labels on both sides: nothing was judged."
+    n_later = f" Judged on {np.count_nonzero(~learnt):,} later rows." if found.singles else ""
+    return Finding(catalogue.NO_ECHO.name, True, f"{heard}{n_later}{unknown}", numbers=numbers)
 
 
 def _heard(found: echo.Echo) -> str:
     (name, auc), pairs = found.singles[0], found.pairs
     pair = f", the best pair {' with '.join(pairs[0][:2])} with {pairs[0][2]:.3f}" if pairs else ""
-    return f"The best of {len(found.singles)} inputs alone is {name} with ROC AUC {auc:.3f}{pair}, on later rows"
+    return f"The best of {len(found.singles)} inputs alone is {name} with ROC AUC {auc:.3f}{pair}."
 
 
-def _twins(
-    spec: ModelSpec, rows: "pa.Table", inputs: dict[str, Any], labels: np.ndarray, learnt: np.ndarray
-) -> Finding:
-    same_key = twins.by_key(rows, spec.spine.keys)
-    told = as_table(inputs | {_LABEL: labels, _LEARNT: learnt})
-    same_content = twins.by_content(told, _LABEL, _LEARNT) if inputs else twins.Twins(0, 0, ())
-    numbers = {"rows": same_key.n_rows, "by key": same_key.n_twins, "by content": same_content.n_twins}
-    said = []
-    if same_key.n_twins:
+def _twins(spec: ModelSpec, rows: "pa.Table", content: twins.Twins | None) -> Finding:
+    """By key, and by content where the inputs could be made."""
+    key, said = twins.by_key(rows, spec.spine.keys), []
+    if key.n_twins:
         which = " and ".join((*spec.spine.keys, "at"))
         said.append(
-            f"{same_key.n_twins:,} of {same_key.n_rows:,} validation and test rows have the {which} of a training row,"
-            f" such as {same_key.examples[0]}."
+            f"{key.n_twins:,} of {key.n_rows:,} validation and test rows have the {which} of a training row,"
+            f" such as {key.examples[0]}."
         )
-    if same_content.n_twins:
+    if content and content.n_twins:
         said.append(
-            f"{same_content.n_twins:,} of {same_content.n_rows:,} validation and test rows of the rarer label have all"
+            f"{content.n_twins:,} of {content.n_rows:,} validation and test rows of the rarer label have all"
             " inputs of training rows, and these have the same label."
         )
+    numbers = {"compared": key.n_rows, "by key": key.n_twins}
+    if content:
+        numbers |= {"compared by content": content.n_rows, "by content": content.n_twins}
     advice = " Remove duplicates, and resample training rows only, after the split."
-    good = f"None of {same_key.n_rows:,} validation and test rows stands in the training rows, by key or by content."
-    return Finding(catalogue.NO_TWINS.name, not said, " ".join(said) + advice if said else good, numbers=numbers)
+    return Finding(
+        catalogue.NO_TWINS.name, not said, " ".join(said) + advice if said else _apart(key, content), numbers=numbers
+    )
+
+
+def _apart(key: twins.Twins, content: twins.Twins | None) -> str:
+    if not key.n_rows:
+        return "There are no validation and test rows: nothing was compared."
+    by_content = f"none of the {content.n_rows:,} of the rarer label by content" if content else "content not compared"
+    return f"None of {key.n_rows:,} validation and test rows stands in the training rows by key, {by_content}."

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from ml_assets.evaluation.twins import by_content, by_key
+from ml_assets.evaluation.twins import by_content, by_key, contents
 
 RANDOM = np.random.default_rng(5)
 
@@ -27,7 +27,7 @@ def test_copies_within_the_training_rows_and_in_the_gap_are_no_twins():
 
 
 def told(inputs, labels, learnt):
-    return by_content(pa.table({**inputs, "y": labels, "l": learnt}), "y", "l")
+    return by_content(contents(pa.table(inputs)), labels, learnt)
 
 
 def test_copies_of_rows_are_counted_by_the_rarer_label():
@@ -57,3 +57,15 @@ def test_nulls_are_equal_to_each_other():
     learnt = np.arange(40) < 20
     labels = np.array([1.0, 0.0] * 20)
     assert told({"x": values, "text": ["a"] * 40}, labels, learnt).n_twins == 10
+
+
+def test_the_same_inputs_have_one_content_whatever_comes_with_them():
+    inputs = pa.table({"x": [1.0, None, 2.0, 1.0], "text": ["a", None, "b", "a"]})
+    alone = np.concatenate([contents(inputs.slice(n, 1)) for n in range(4)])
+    assert list(alone) == list(contents(inputs))
+    assert len(set(alone)) == 3
+    assert contents(inputs.slice(1, 1)) == contents(pa.table({"x": [None], "text": pa.nulls(1)}))
+
+
+def test_without_rows_there_are_no_twins():
+    assert told({"x": np.zeros(0)}, np.zeros(0), np.zeros(0, bool)).n_rows == 0

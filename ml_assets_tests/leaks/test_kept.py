@@ -39,3 +39,20 @@ def test_a_view_that_waits_to_be_computed_again_is_a_warning_and_no_leak(moved):
     assert found.warn
     assert "carrier_delays" in found.sentence
     assert "Materialize them" in found.sentence
+
+
+def test_proofs_of_a_training_set_without_rows_say_that_nothing_was_compared(world):
+    rows = training_rows(world)
+    world.step().lake.write(world.spec.training_set, rows.slice(0, 0))
+    found = leaks.prove(world.spec, world.step())
+    assert [each.numbers["compared"] for each in found] == [0, 0, 0]
+    assert all("nothing was " in each.sentence for each in found)
+
+
+def test_proofs_of_a_training_set_say_how_many_rows_they_compared(world):
+    repeated, echoed, apart = leaks.prove(world.spec, world.step())
+    rows = training_rows(world)
+    later = sum(split in ("validation", "test") for split in rows["split"].to_pylist())
+    assert 0 < repeated.numbers["compared"] <= 800
+    assert f"Judged on {later:,} later rows." in echoed.sentence
+    assert f"None of {later:,} validation and test rows stands in the training rows by key" in apart.sentence

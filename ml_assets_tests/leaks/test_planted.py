@@ -189,6 +189,29 @@ def test_duplicates_under_other_keys_are_found_by_their_content(world):
     assert "of the rarer label have all inputs of training rows" in found[TWINS]
 
 
+def test_among_many_rows_every_copy_is_found_by_its_content(world):
+    """More than what the measures of single inputs sample."""
+    rows = training_rows(world)
+    more = [
+        asked(
+            f"SELECT * REPLACE (flight_id || '-{n}' AS flight_id, distance_miles + {n} AS distance_miles) FROM rows",
+            rows=rows,
+        )
+        for n in range(120_000 // rows.num_rows + 1)
+    ]
+    many = pa.concat_tables(more)
+    assert many.num_rows > 100_000
+    test = asked("FROM rows WHERE split = 'test' AND label = 1 ORDER BY flight_id LIMIT 40", rows=rows)
+    copies = with_column(test, "flight_id", [f"copy-{number:06}" for number in range(40)])
+    found = failed(user_made(world, pa.concat_tables([many, with_column(copies, "split", ["train"] * 40)])))
+    late = sum(
+        y
+        for y, split in zip(many["label"].to_pylist(), many["split"].to_pylist(), strict=True)
+        if split in ("validation", "test")
+    )
+    assert f"40 of {late:,.0f} validation and test rows of the rarer label" in found[TWINS]
+
+
 def test_resampling_before_the_split_is_found_by_the_rows_that_it_copied(world):
     rows = training_rows(world)
     late = asked("FROM rows WHERE label = 1", rows=rows)
