@@ -37,7 +37,7 @@ def step(reference: str, spec: Any) -> Callable[[Run], Any]:
 
 
 INGEST, FEATURES, LABELS, TRAINING_SET, MODEL, EVALUATION, RELEASE = 1, 2, 1, 1, 1, 2, 1
-ENDPOINT, PREDICTIONS, OUTCOMES, CONSISTENCY, DRIFT, PERFORMANCE = 3, 2, 1, 1, 1, 1
+ENDPOINT, PREDICTIONS, OUTCOMES, CONSISTENCY, DRIFT, PERFORMANCE = 3, 2, 1, 2, 1, 1
 
 KEPT = Check("stored_bytes_match_their_hash", "The stored bytes of every file have the hash that they came with.")
 READABLE = Check(

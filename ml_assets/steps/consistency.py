@@ -4,67 +4,30 @@ The proof before traffic is about history; this is about what happened: a server
 than training will is found here, by feature and by version.
 """
 
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-import numpy as np
-
 from ml_assets.adapters.lake import Lake
-from ml_assets.errors import shorten
-from ml_assets.features import meaning
-from ml_assets.features.encode import encode
-from ml_assets.monitoring.skew import Skew, compare, compare_scores, worst
+from ml_assets.engine import connect
+from ml_assets.errors import FeatureError, shorten
 from ml_assets.records import Finding, StepResult, unchanged
-from ml_assets.serving.bundle import Bundle, ServingSchema
-from ml_assets.serving.request import RequestContract
-from ml_assets.steps import catalogue, evaluation, offline
-from ml_assets.steps.arrow import among, as_table
+from ml_assets.serving.bundle import ViewRef
+from ml_assets.steps import catalogue, evaluation, view_versions
+from ml_assets.steps.answers import Answered, compared
+from ml_assets.steps.arrow import as_table
 from ml_assets.steps.days import shift
 from ml_assets.steps.memo import Memo, Work, by_day, digest
 from ml_assets.steps.run import Run
-from ml_assets.steps.skews import Compared
-from ml_assets.steps.specs import DAY, EndpointSpec, ViewSpec, keep_default
-from ml_assets.training import fit
+from ml_assets.steps.specs import DAY, EndpointSpec, keep_default
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _DAYS_AT_ONCE = 14
-_TYPES = {"VARCHAR": "string", "BIGINT": "int64", "DOUBLE": "float64", "BOOLEAN": "bool_"}
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The answers of one version on one day, compared."""
-
-    day: str
-    version: str
-    compared: Compared
-
-    @property
-    def n(self) -> int:
-        """How many there are."""
-        return self.compared.rows.num_rows
-
-    @property
-    def rate(self) -> float:
-        """The share of answers in which the worst input differs."""
-        return max((skew.rate for skew in self.compared.skews), default=0.0)
-
-    def late(self, skew: Skew) -> str:
-        """How many of those that differ were answered too early, in words."""
-        late = self.compared.late(skew)
-        return f" {late:,} of them were answered before the row that counts was online." if late else ""
-
-    def sentence(self) -> str:
-        """What differs, the worst input first."""
-        found = worst(self.compared.skews)
-        late = self.late(found[0]) if found else ""
-        return f"{self.day}, {self.n:,} answers of version {self.version}: {self.compared.sentence()}.{late}"
 
 
 def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
@@ -73,9 +36,8 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     produced, due = memo.survey(inputs)
     if not due:
         return {spec.consistency: StepResult(produced, unchanged(catalogue.CONSISTENT.name))}
-    found = [
-        each for n in range(0, len(due), _DAYS_AT_ONCE) for each in _compared(spec, run, due[n : n + _DAYS_AT_ONCE])
-    ]
+    spans = (due[n : n + _DAYS_AT_ONCE] for n in range(0, len(due), _DAYS_AT_ONCE))
+    found = [each for span in spans for each in compared(spec, run, span)]
     commit = run.lake.write(spec.consistency, _rows(found), partitions=due)
     for day in due:
         own = [each for each in found if each.day == day]
@@ -88,112 +50,85 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
 
 
 def work(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Work:
-    """The record of the comparisons, and what those of each day are made from: answers, and the feature rows now."""
+    """The record of the comparisons, and what those of each day are made from: answers, and the feature rows now.
+
+    The rows are those of the versions of views that the answers were made with, whatever is declared by now.
+    """
     lake, limits = run.lake, {"consistency.tolerate": spec.tolerated_skew}
     memo = Memo(lake, spec.consistency, version=catalogue.CONSISTENCY, config=limits)
     found = lake.content(spec.predictions, partitions=list(days)) if lake.exists(spec.predictions) else {}
     hashes = {day: content.hash for day, content in found.items() if content.n_rows}
-    views = {view.name: _Rows(view, lake) for view in spec.model.views}
-    features = {day: {name: rows.as_of(day) for name, rows in views.items()} for day in hashes}
-    return Work(memo, {day: by_day(spec.predictions, hashes, [day]) | features[day] for day in hashes})
+    inputs = {day: by_day(spec.predictions, hashes, [day]) for day in hashes}
+    rows: dict[str, _Rows] = {}
+    for day, ref in _read(spec, run, list(hashes)):
+        known = rows.setdefault(ref.stored, _Rows(ref, lake))
+        inputs[day][f"features/{ref.stored}"] = known.as_of(day)
+    return Work(memo, inputs)
+
+
+def _read(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[tuple[str, ViewRef]]:
+    """The views that the answers of each day were made with."""
+    if not days:
+        return
+    with connect() as con:
+        run.lake.register(con, "answers", spec.predictions, partitions=days)
+        answered = con.sql("SELECT DISTINCT partition_key, version FROM answers ORDER BY ALL").fetchall()
+    views = {version: evaluation.fetch(spec.model, run, version).schema.views for _, version in answered}
+    yield from ((day, ref) for day, version in answered for ref in views[version])
 
 
 class _Rows:
-    """What is known of the content of a view's rows, from the record of its computation: no row is read."""
+    """What is known of the content of a version of a view, from the record of its computation: no row is read."""
 
-    def __init__(self, view: ViewSpec, lake: Lake) -> None:
-        self._view, self._hashes = view, dict[str, str]()
-        self._memo = Memo(lake, view.name, version=catalogue.FEATURES, config=None)
+    def __init__(self, ref: ViewRef, lake: Lake) -> None:
+        self._ref, self._lake, self._hashes = ref, lake, dict[str, str]()
+        max_age = None if ref.max_age_us is None else timedelta(microseconds=ref.max_age_us)
+        self._back = ceil((max_age or keep_default(None)) / DAY) + 1
 
     def as_of(self, day: str) -> str:
         """A hash over all days whose rows may count for requests of a day."""
-        oldest = self._view.view.max_age or keep_default(None)
-        back = ceil(oldest / DAY) + 1
-        days = [shift(day, -n) for n in range(-1, back + 1)] if self._view.daily else [""]
+        days = [shift(day, -n) for n in range(-1, self._back + 1)] if self._daily else [""]
         return digest([self._hash(each) for each in days])
+
+    @cached_property
+    def _table(self) -> str:
+        """Where the rows of the version are; a name that nothing has, while they are being moved."""
+        try:
+            return view_versions.table_of(self._ref.name, self._ref.version, self._lake)
+        except FeatureError:
+            return f"features/{self._ref.stored}"
+
+    @cached_property
+    def _daily(self) -> bool:
+        return view_versions.days_in(self._table, self._lake) is not None
 
     def _hash(self, day: str) -> str:
         if day not in self._hashes:
-            entry = self._memo.read(day)
+            entry = Memo(self._lake, self._table, version=catalogue.FEATURES, config=None).read(day)
             self._hashes[day] = entry.data_version if entry else ""
         return self._hashes[day]
 
 
-def _compared(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[Answered]:
-    rows = run.lake.dataset(spec.predictions, partitions=list(days)).to_table().sort_by("at")
-    for version in sorted(rows["version"].unique().to_pylist(), key=lambda version: (len(version), version)):
-        own, packed = among(rows, "version", [version]), comparable(evaluation.fetch(spec.model, run, version))
-        asked = _requests(packed.schema, own)
-        columns = offline.inputs_of(packed.schema, run.lake, asked)
-        whose = np.array(own["partition_key"].to_pylist())
-        for day in sorted(set(whose)):
-            places = np.flatnonzero(whose == day).tolist()
-            offered = {name: [values[n] for n in places] for name, values in columns.items()}
-            yield Answered(day, version, _of_day(run, packed, asked.take(places), own.take(places), offered))
-
-
-def _of_day(
-    run: Run, packed: Bundle, asked: "pa.Table", logged: "pa.Table", columns: Mapping[str, Sequence[Any]]
-) -> Compared:
-    inputs = packed.schema.inputs
-    skews = compare(inputs, columns, {i.name: logged[i.name].to_pylist() for i in inputs})
-    if packed.model_text:
-        scores = fit.predict(packed.model_text, encode(columns, inputs))
-        skews = *skews, compare_scores(scores, logged["score"].to_pylist())
-    return Compared(packed.schema, run.lake, asked, _ages(logged), skews)
-
-
-def _ages(logged: "pa.Table") -> list[dict[str, float | None]]:
-    """The ages of the rows that were used, by view; unknown for answers that an earlier release kept."""
-    if "feature_ages" not in logged.column_names:
-        return [{}] * logged.num_rows
-    return [json.loads(text or "{}") for text in logged["feature_ages"].to_pylist()]
-
-
-def comparable(packed: Bundle) -> Bundle:
-    """The bundle, without what comes from a request function that is not any more what the version was trained with."""
-    schema = packed.schema
-    if not schema.request_features or meaning.of_function(schema.request_features) == schema.request_features_code:
-        return packed
-    stored = {f"{ref.name}__{feature}" for ref in schema.views for feature in ref.features}
-    kept = tuple(wanted for wanted in schema.inputs if wanted.name in stored)
-    schema = msgspec.structs.replace(schema, inputs=kept, request_features=None)
-    return Bundle("", schema, packed.golden, packed.digest)
-
-
-def _requests(schema: ServingSchema, logged: "pa.Table") -> "pa.Table":
-    """Logged requests as columns of their types, with the time that they were answered for."""
-    import pyarrow as pa
-
-    decode = msgspec.json.Decoder(RequestContract(schema).instance).decode
-    decoded = [decode(text) for text in logged["request"].to_pylist()]
-    columns = {
-        field.name: pa.array(
-            [getattr(each, field.name) for each in decoded],
-            getattr(pa, _TYPES[field.type])() if field.type in _TYPES else pa.timestamp("us", "UTC"),
-        )
-        for field in schema.request_fields
-    }
-    return pa.table({**columns, "at": logged["at"]})
-
-
 def _rows(found: Sequence[Answered]) -> "pa.Table":
-    """A row for each feature of each version on each day."""
-    lines = [
-        {
+    """A row for each feature of each version on each day; one without a rate where it was not compared."""
+    lines = [line for each in found for line in _lines(each)]
+    return as_table({name: [line[name] for line in lines] for name in lines[0]})
+
+
+def _lines(each: Answered) -> Iterator[dict[str, Any]]:
+    whose = {"version": each.version, "partition_key": each.day}
+    for skew in each.compared.skews:
+        yield whose | {
             "feature": skew.feature,
-            "version": each.version,
             "n": len(skew.differs),
             "mismatches": skew.different,
             "rate": skew.rate,
             "late": each.compared.late(skew),
             "example": each.compared.example(skew),
-            "partition_key": each.day,
         }
-        for each in found
-        for skew in each.compared.skews
-    ]
-    return as_table({name: [line[name] for line in lines] for name in lines[0]})
+    for name in each.left_out:
+        unknown = {"n": 0, "mismatches": 0, "rate": None, "late": 0, "example": each.not_compared()}
+        yield whose | {"feature": name} | unknown
 
 
 def _metadata(found: Sequence[Answered]) -> dict[str, Any]:
@@ -201,22 +136,34 @@ def _metadata(found: Sequence[Answered]) -> dict[str, Any]:
         "n_rows": sum(each.n for each in found),
         "answers that differ": sum(each.compared.different for each in found),
         "worst rate": max(each.rate for each in found),
+        "not compared": sorted({name for each in found for name in each.left_out}),
         "said": shorten([each.sentence() for each in found]),
     }
 
 
 def _finding(spec: EndpointSpec, found: Sequence[Answered]) -> Finding:
     guilty = sorted((each for each in found if each.rate > spec.tolerated_skew), key=lambda each: -each.rate)
-    n, days = sum(each.n for each in found), len({each.day for each in found})
-    numbers = {
-        "answers": n,
-        "answers that differ": sum(each.compared.different for each in found),
-        "worst rate": max(each.rate for each in found),
-        "tolerated": spec.tolerated_skew,
-    }
+    numbers = _numbers(spec, found)
     if guilty:
         more = f" And {len(guilty) - 1} more days or versions." if len(guilty) > 1 else ""
         return Finding(catalogue.CONSISTENT.name, False, guilty[0].sentence() + more, numbers=numbers)
     within = "" if not numbers["answers that differ"] else f", but for {numbers['answers that differ']:,} answers,"
-    said = f"{n:,} answers of {days} days{within} have the inputs and the scores that the lake gives, bit for bit."
-    return Finding(catalogue.CONSISTENT.name, True, said, numbers=numbers)
+    bits = "have the inputs and the scores that the lake gives, bit for bit."
+    said = f"{numbers['answers']:,} answers of {len({each.day for each in found})} days{within} {bits}"
+    left = sorted({each.not_compared() for each in found if each.left_out})
+    return Finding(catalogue.CONSISTENT.name, not left, " ".join([said, *left]), warn=bool(left), numbers=numbers)
+
+
+def _numbers(spec: EndpointSpec, found: Sequence[Answered]) -> dict[str, Any]:
+    n, mismatches = Counter[str](), Counter[str]()
+    for skew in (skew for each in found for skew in each.compared.skews):
+        n[skew.feature] += len(skew.differs)
+        mismatches[skew.feature] += skew.different
+    return {
+        "answers": sum(each.n for each in found),
+        "answers that differ": sum(each.compared.different for each in found),
+        "worst rate": max(each.rate for each in found),
+        "tolerated": spec.tolerated_skew,
+        "mismatch rate": {name: mismatches[name] / n[name] for name in n},
+        "not compared": sorted({name for each in found for name in each.left_out}),
+    }

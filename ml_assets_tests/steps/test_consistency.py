@@ -1,10 +1,10 @@
 """Consistency: what real requests were answered with, recomputed from the lake and compared by day."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -14,7 +14,7 @@ from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, consistency, evaluation, pending, predictions
 from ml_assets.steps.specs import EndpointSpec
 from ml_assets_tests.flights import DAYS, World, finding, release_copy
-from ml_assets_tests.steps.test_parity_skews import View
+from ml_assets_tests.steps.test_parity_skews import View, later, rebundled
 
 DAY = DAYS[-1]
 NOON = datetime(2013, 1, 15, 12, tzinfo=UTC)
@@ -145,12 +145,46 @@ def test_a_second_run_computes_nothing_until_answers_or_features_change(world):
     assert pending.of_consistency(world.endpoint, world.step()).keys() == {"2013-01-13", "2013-01-14", DAY}
 
 
-def test_inputs_of_a_request_function_that_was_edited_since_are_left_out(world, tmp_path, monkeypatch):
-    packed = evaluation.fetch(world.spec, world.step(), "1")
-    assert consistency.comparable(packed) is packed
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "edited.py").write_text("def request_features(flights):\n    return {}\n")
-    edited = replace(packed, schema=msgspec.structs.replace(packed.schema, request_features="edited.request_features"))
-    kept = [wanted.name for wanted in consistency.comparable(edited).schema.inputs]
-    assert "weekday" not in kept
-    assert len(kept) == 53
+def test_rows_of_the_versions_in_force_count_and_not_those_of_what_is_declared_by_now(world):
+    """An edit of a view moves the rows that the answers were made with; what was compared stands."""
+    world.serve()
+    compared(world)
+    view = View.of(world, "carrier_delays").spec
+    edited = world.having(views=tuple(replace(v, view=later(v.view)) if v is view else v for v in world.spec.views))
+    edited.compute(*DAYS, views=[edited.spec.views[0]])
+    assert world.step().lake.exists(f"{view.name}@1")
+    assert pending.of_consistency(edited.endpoint, world.step()).keys() == set()
+    memos = world.home / "lake" / "objects" / "memo" / "features"
+    for name, days in {"carrier_delays": set(), "carrier_delays@1": {DAYS[-2], DAY}}.items():
+        memo = memos / name / f"{DAY}.json"
+        memo.write_text(json.dumps(json.loads(memo.read_text()) | {"data_version": "computed again"}))
+        assert pending.of_consistency(edited.endpoint, world.step()).keys() == days
+
+
+def test_the_mismatch_rate_of_each_feature_is_a_number_of_the_check(late):
+    numbers = said(compared(late)).numbers
+    rates = numbers["mismatch rate"]
+    by_feature = {line["feature"]: line for line in lines(late)}
+    assert rates == {name: line["rate"] for name, line in by_feature.items()}
+    assert max(rates.values()) == numbers["worst rate"] > 0
+    assert rates["origin_delays__cancelled_rate_1d"] == 0
+
+
+def test_inputs_of_a_request_function_that_was_edited_since_are_left_out_and_named(world):
+    """The bundle says that the function had other code when the model was trained."""
+    world.serve()
+    ask(world)
+    rebundled(world, lambda _: {"request_features_code": "that of another time"})
+    result = compared(world)
+    assert (said(result).passed, said(result).warn) == (False, True)
+    left = ["weekday", "departure_hour_local", "score"]
+    named = re.search(
+        r"Not compared, since the code of the request function is not what version 1 .*: (.*)", said(result).sentence
+    )
+    assert named
+    assert all(f"`{name}`" in named[1] for name in left)
+    assert set(left) < set(said(result).numbers["not compared"])
+    assert not set(left) & said(result).numbers["mismatch rate"].keys()
+    by_feature = {line["feature"]: line for line in lines(world)}
+    assert (by_feature["weekday"]["n"], by_feature["weekday"]["rate"]) == (0, None)
+    assert by_feature["origin_delays__cancelled_rate_1d"]["n"] > 60
