@@ -16,15 +16,20 @@ _NAMED = 8
 def finding(fitted: Fitted, validation: Matrix, *, seed: int, threads: int) -> Finding:
     """Shuffle the inputs on a sample of the validation rows; a warning names those without benefit."""
     found = usefulness(fitted.model_text, validation, fitted.importance, seed=seed, by=Shuffling(num_threads=threads))
-    useless = found.useless
+    useless, undecided = found.useless, [benefit.name for benefit in found.undecided]
+    n_inputs = len(found.benefits)
+    good = f"{n_inputs - len(useless) - len(undecided)} of {n_inputs} inputs are of use; {_how(found)}."
+    few = f" Too few rows to tell of {len(undecided)} ({shorten(undecided, _NAMED)})." if undecided else ""
     return Finding(
         catalogue.USEFUL.name,
         not useless,
-        _sentence(found, useless) if useless else f"Each of {len(found.benefits)} inputs is of use; {_how(found)}.",
+        (_sentence(found, useless) if useless else good) + few,
         warn=True,
         numbers={
-            "inputs": len(found.benefits),
+            "compared": found.n_rows,
+            "inputs": n_inputs,
             "without benefit": len(useless),
+            "too few rows to tell": len(undecided),
             "in no tree": sum(not each.in_trees for each in useless),
             "could be dropped": list(found.droppable),
             "benefits": _table(found),

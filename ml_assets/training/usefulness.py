@@ -1,13 +1,14 @@
 """Which inputs of a model are of use: what it loses on rows that it did not learn from when one is shuffled.
 
 Permutation importance (Breiman, 2001) in log loss, on validation rows, each input shuffled several times. An input is
-of use when the lower end of the interval of its loss, over the rows, is above zero. Twins hide each other: either can
-be shuffled at no loss, both cannot. So what could be dropped is told of inputs shuffled together, along with each
-other.
+of use when the lower end of the interval of its loss, over the rows, is above zero, and without benefit when it is not
+and the upper end is next to nothing. Between the two there are too few rows to tell. Twins hide each other: either can
+be shuffled at no loss, both cannot. So what could be dropped is told of inputs shuffled together, along with each other.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ml_assets.training.matrix import Matrix
 from ml_assets.training.statistics import Floats, Interval, normal_interval
 
 _SMALLEST = 1e-15
+_NOTHING = Interval(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,10 @@ class Benefit:
 
 @dataclass(frozen=True)
 class Usefulness:
-    """The inputs by benefit, the least first; those `droppable` cost no more than `together` when all are shuffled."""
+    """The inputs by benefit, the least first; those `droppable` cost no more than `together` when all are shuffled.
+
+    A log loss up to `tolerated` is next to nothing.
+    """
 
     n_rows: int
     repeats: int
@@ -42,21 +47,29 @@ class Usefulness:
     benefits: tuple[Benefit, ...]
     droppable: tuple[str, ...]
     together: Interval
+    tolerated: float
 
     @property
     def useless(self) -> tuple[Benefit, ...]:
-        """The inputs without a sure benefit."""
-        return tuple(benefit for benefit in self.benefits if not benefit.is_sure)
+        """The inputs that surely have next to no benefit."""
+        return tuple(b for b in self.benefits if not b.is_sure and b.loss.high <= self.tolerated)
+
+    @property
+    def undecided(self) -> tuple[Benefit, ...]:
+        """The inputs for which there are too few rows to tell."""
+        return tuple(b for b in self.benefits if not b.is_sure and b.loss.high > self.tolerated)
 
 
 @dataclass(frozen=True)
 class Shuffling:
     """How many rows are looked at, how often each input is shuffled, and how sure an interval is.
 
-    What could be dropped costs surely less than `tolerated`, a share of the model's log loss, and nothing for sure.
+    What has no benefit costs surely less than `tolerated`, a share of the model's log loss, and nothing for sure. Of
+    less rows than `fewest` an interval says nothing.
     """
 
     rows: int = 4000
+    fewest: int = 100
     repeats: int = 5
     confidence: float = 0.95
     tolerated: float = 0.01
@@ -74,14 +87,15 @@ def usefulness(
     judge = _Judge(model_text, rows, by, seed)
     benefits = [_benefit(name, judge, at, importance) for at, name in enumerate(rows.names)]
     benefits.sort(key=lambda benefit: (benefit.loss.value, benefit.name))
-    useless = [benefit.name for benefit in benefits if not benefit.is_sure]
+    found = Usefulness(len(rows), by.repeats, by.confidence, tuple(benefits), (), _NOTHING, judge.tolerated)
+    useless = [benefit.name for benefit in found.useless]
     n, together = _most_together([rows.names.index(name) for name in useless], judge)
-    return Usefulness(len(rows), by.repeats, by.confidence, tuple(benefits), tuple(useless[:n]), together)
+    return replace(found, droppable=tuple(useless[:n]), together=together)
 
 
 def _benefit(name: str, judge: "_Judge", at: int, importance: Mapping[str, float]) -> Benefit:
     used = importance.get(name, 0.0) > 0
-    return Benefit(name, judge.loss([at]) if used else Interval(0.0, 0.0, 0.0, 0.0), used)
+    return Benefit(name, judge.loss([at]) if used else _NOTHING, used)
 
 
 def _sample(rows: Matrix, most: int, seed: int) -> Matrix:
@@ -106,7 +120,7 @@ class _Judge:
         shuffled = np.tile(self._rows.X, (len(self._orders), 1))
         shuffled[:, columns] = np.vstack([self._rows.X[order][:, columns] for order in self._orders])
         rises = (self._losses(shuffled).reshape(len(self._orders), -1) - self._base).mean(axis=0)
-        error = float(rises.std(ddof=1) / np.sqrt(len(rises))) if len(rises) > 1 else 0.0
+        error = float(rises.std(ddof=1) / np.sqrt(len(rises))) if len(rises) >= self._by.fewest else inf
         return normal_interval(float(rises.mean()), error, self._by.confidence)
 
     def _losses(self, X: Floats) -> Floats:  # noqa: N803
@@ -117,7 +131,7 @@ class _Judge:
 
 def _most_together(columns: Sequence[int], judge: _Judge) -> tuple[int, Interval]:
     """How many of the columns, the least useful first, can be shuffled together at no loss; found by halving."""
-    kept, refused, found = 0, len(columns) + 1, Interval(0.0, 0.0, 0.0, 0.0)
+    kept, refused, found = 0, len(columns) + 1, _NOTHING
     n = len(columns)
     while refused - kept > 1:
         loss = judge.loss(columns[:n])

@@ -101,3 +101,30 @@ def test_an_interval_holds_what_shuffling_costs_on_many_rows():
         for benefit in usefulness(fitted.model_text, matrix(seed + 100, 1000), fitted.importance, seed=seed).benefits
     ]
     assert np.mean(inside) > 0.85
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 60])
+def test_few_validation_rows_are_too_few_to_tell_of_what_trees_use(n_rows):
+    train, few = matrix(0), matrix(1)
+    fitted = fit(train, SPEC, seed=1, validation=few)
+    few = Matrix(few.X[:n_rows], few.y[:n_rows], few.names, few.categorical)
+    found = usefulness(fitted.model_text, few, fitted.importance, seed=3)
+    assert found.n_rows == n_rows
+    assert (found.useless, found.droppable) == ((), ())
+    assert {benefit.name for benefit in found.undecided} == {n for n, gain in fitted.importance.items() if gain > 0}
+
+
+def test_a_weak_input_that_some_hundred_rows_cannot_judge_is_not_called_useless():
+    """Of many models and small validation sets, next to none says so of an input that many rows show to be of use."""
+    train, many = matrix(0), matrix(5, 40_000)
+    fitted = fit(train, SPEC, seed=1, validation=matrix(1))
+    truth = usefulness(fitted.model_text, many, fitted.importance, seed=0, by=Shuffling(rows=len(many)))
+    of_use = {benefit.name for benefit in truth.benefits if benefit.loss.low > truth.tolerated}
+    assert of_use
+    wrong = [
+        benefit.name
+        for seed in range(20)
+        for benefit in usefulness(fitted.model_text, matrix(seed + 50, 150), fitted.importance, seed=seed).useless
+        if benefit.name in of_use
+    ]
+    assert len(wrong) <= 1
