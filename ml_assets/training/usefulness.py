@@ -3,7 +3,7 @@
 Permutation importance (Breiman, 2001) in log loss, on validation rows, each input shuffled several times. An input is
 of use when the lower end of the interval of its loss, over the rows, is above zero, and without benefit when it is not
 and the upper end is next to nothing. Between the two there are too few rows to tell. Twins hide each other: either can
-be shuffled at no loss, both cannot. So what could be dropped is told of inputs shuffled together, along with each other.
+be shuffled at no loss, both cannot. So what could be dropped is told of inputs shuffled together, with each other.
 """
 
 from collections.abc import Mapping, Sequence
