@@ -128,7 +128,9 @@ def proportion(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
     share, squared = successes / n, z(confidence) ** 2
     middle = (share + squared / (2 * n)) / (1 + squared / n)
     reach = sqrt(squared * (share * (1 - share) / n + squared / (4 * n * n))) / (1 + squared / n)
-    return Interval(share, max(middle - reach, 0.0), min(middle + reach, 1.0), reach / sqrt(squared))
+    low, high = max(middle - reach, 0.0), min(middle + reach, 1.0)
+    # At none or all of n the bound is the share, which arithmetic misses by a hair.
+    return Interval(share, min(low, share), max(high, share), reach / sqrt(squared))
 
 
 def poisson_bootstrap(

@@ -133,3 +133,13 @@ def test_nothing_is_undefined_and_one_class_has_no_ranks():
 def test_a_confidence_that_is_none_is_refused(confidence):
     with pytest.raises(TrainingError, match=r"such as 0\.95"):
         s.mean([1.0, 2.0], confidence=confidence)
+
+
+def test_the_interval_of_a_share_holds_the_share_where_all_rows_or_none_are_positive():
+    missed = [
+        (successes, n)
+        for n in range(1, 2000)
+        for successes in (0, n)
+        if not (found := s.proportion(successes, n)).low <= found.value <= found.high
+    ]
+    assert not missed
