@@ -37,7 +37,7 @@ def of_view(spec: ViewSpec) -> dict[str, Any]:
     view, read = spec.view, {rows.name: _read(rows) for rows in spec.reads}
     joined = ("name", "delay", "max_age", "defaults", "sql", "aggregations", "lookup")
     return {part.name: getattr(view, part.name) for part in fields(view) if part.name not in joined} | {
-        "keep": spec.keep,
+        "keep": spec.keep if view.max_age else "whatever its age",
         "features": view.features(),
         "sql": meaning.of_sql(view.sql) if view.sql else None,
         "aggregations": {name: _meant(part) for name, part in (view.aggregations or {}).items()},

@@ -7,6 +7,8 @@ import msgspec
 import pandera.pandas as pandera
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ml_assets import clock
 from ml_assets.adapters.settings import Settings
@@ -130,7 +132,7 @@ def test_what_begins_or_ends_in_the_future_does_not_hide_what_holds_now(run):
     assert answers(spec, run, "A", 31)[1] == (None, at(31))
     assert answers(spec, run, "B", 24.9)[1] == (5.0, at(1))
     assert answers(spec, run, "B", 25)[1] == (7.0, at(25))
-    assert_same(spec, run, 0.5, *range(1, 40), 400, carriers="ABX")
+    assert_same(spec, run, 0.5, *range(1, 40, 4), 25, 31, 400, carriers="ABX")
 
 
 def test_of_what_held_long_ago_only_the_row_that_still_counts_is_kept(run):
@@ -213,6 +215,41 @@ def test_a_moment_is_a_key_online_as_it_is_in_the_lake(run):
     offline = feature_lookup.offline(spec, run.lake, asked, at(3))
     found = feature_lookup.online(spec, run.online_store, run.lake, offline.entity, at(3))
     assert (found.values, found.row_at) == (offline.values, offline.row_at) == ({"fare": 1.0}, at(1))
+
+
+def test_once_nothing_makes_rows_too_old_those_that_expired_come_back(run):
+    short, without = (spec_of(replace(EVENT, max_age=age), EVENTS) for age in (2 * DAY, None))
+    days = events(run, ("A", 1, 1), ("B", 3, 5), ("B", 4, 80))
+    compute(short, run, *days)
+    compute(without, run, *days)
+    assert answers(without, run, "A", 80.5)[1] == (1.0, at(1))
+    assert_same(without, run, 80, 81, 90)
+
+
+half_days = st.integers(0, 120).map(lambda halves: halves / 2)
+held = st.tuples(st.sampled_from("AB"), half_days, st.none() | half_days, half_days)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(held, min_size=1, max_size=6, unique_by=lambda r: (r[0], r[1], r[3])), now=half_days)
+def test_whatever_holds_when_a_lookup_is_the_same_online_from_now_on(run, rows, now):
+    spec = spec_of(FARE, FARES)
+    fares(run, *[(carrier, float(n), *when) for n, (carrier, *when) in enumerate(rows)])
+    with clock.frozen(at(now)):
+        assert compute(spec, run).passed
+    assert_same(spec, run, *{now, now + 0.5, *(day for each in rows for day in each[1:] if day and day > now)})
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(st.tuples(st.sampled_from("AB"), half_days), min_size=1, max_size=4), max_size=4))
+def test_whichever_days_come_and_are_corrected_a_view_without_max_age_is_the_same_online(run, batches):
+    spec = spec_of(EVENT, EVENTS)
+    for batch in [[("A", 0), ("A", 50)], *batches]:
+        when = {(carrier, int(day)): day for carrier, day in batch}
+        compute(spec, run, *events(run, *[(carrier, day, day) for (carrier, _), day in when.items()]))
+    newest = max(r["feature_timestamp"] for r in run.lake.dataset(spec.name).to_table().to_pylist())
+    last = (newest - at(0)) / DAY
+    assert_same(spec, run, last - 35, last - 20, last, last + 9)
 
 
 def test_what_is_no_number_is_null_in_the_lake_and_online(run):
