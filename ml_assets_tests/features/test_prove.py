@@ -97,3 +97,28 @@ def test_a_leak_of_one_hour_of_the_day_is_caught_in_windows_and_in_sql(leak, hou
     declared = delays(("delay", Aggregation(leaking, ("max",), (2 * HOUR,))))
     assert not proof(declared).identical
     assert not proof(events(leaking)).identical
+
+
+UNSEEN = {
+    "a bound that no later row breaks": '(SELECT max(delay) FROM "tables/outcomes") > 500',
+    "a text that no later row has": "(SELECT max(origin) FROM \"tables/outcomes\" WHERE id > 10) = 'JFK'",
+}
+
+
+@pytest.mark.parametrize("leak", UNSEEN.values(), ids=UNSEEN)
+def test_a_leak_that_shows_in_no_value_of_the_day_is_caught_by_rows_that_are_poisoned(leak):
+    """Removed, the later rows change nothing."""
+    rows = [row | {"origin": "JFK" if row["id"] < 10 else "EWR"} for row in ROWS]
+    leaking = f"CASE WHEN {leak} THEN 1.0 ELSE delay END"
+    assert not proof(delays(("delay", Aggregation(leaking, ("max",), (2 * HOUR,)))), rows).identical
+    found = proof(events(leaking), rows)
+    assert not found.identical
+    assert all("poisoned" in difference for difference in found.differences)
+    assert found.advice == ""
+
+
+def test_rows_that_are_known_before_what_they_are_made_from_are_counted_and_said():
+    sql = 'SELECT carrier, known_at - INTERVAL 2 HOUR AS known_at, delay FROM "tables/outcomes"'
+    found = proof(FeatureView("events", ("carrier",), HOUR, ("tables/outcomes",), sql=sql))
+    assert not found.identical
+    assert found.advice.startswith("Its `known_at` is earlier than that of tables/outcomes: ")
