@@ -16,7 +16,7 @@ from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SPINE, _ROW, _SINCE = "_ml_assets_spine", "_ml_assets_row", "_ml_assets_since"
+_SPINE, _ROW, _AT, _G, _SINCE = (f"_ml_assets_{name}" for name in ("spine", "row", "at", "g", "since"))
 _KNOWN = "known_at"
 
 
@@ -50,7 +50,8 @@ def _joined(
 ) -> "pa.Table":
     available = _types(con, spine)
     joined = con.sql(f"FROM {quote(spine)}").to_arrow_table()
-    numbered = joined.append_column(_ROW, [np.arange(len(joined))])
+    narrow = np.int32 if len(joined) < 2**31 else np.int64  # what is sorted along costs by its width
+    numbered = joined.append_column(_ROW, [np.arange(len(joined), dtype=narrow)])
     # One join at a time: memory grows manifold with many ASOF joins in one query (duckdb#17001).
     for view in views:
         source = sources.get(view.name, f"features/{view.name}")
@@ -64,11 +65,23 @@ def _joined(
 
 def _beside(joined: "pa.Table", matched: "pa.Table") -> "pa.Table":
     """Put matched rows beside those they are numbered by; in NumPy, since to sort them costs as much as half a join."""
-    position = np.full(len(joined), -1)
-    position[matched[_ROW].to_numpy()] = np.arange(len(matched))
+    row = matched[_ROW].to_numpy()
     for name in matched.column_names[1:]:
-        joined = joined.append_column(name, matched[name].take(position))
+        joined = joined.append_column(name, _placed(matched[name], row))
     return joined
+
+
+def _placed(column: "pa.ChunkedArray", row: np.ndarray) -> "pa.Array | pa.ChunkedArray":
+    """Values at the rows that they are numbered by; numbers at a third of what `take` costs, where a null is no NaN."""
+    import pyarrow as pa
+
+    if not pa.types.is_floating(column.type):
+        position = np.empty(len(row), np.int64)
+        position[row] = np.arange(len(row))
+        return column.take(position)
+    values, null = np.empty(len(row), column.type.to_pandas_dtype()), np.empty(len(row), bool)
+    values[row], null[row] = column.to_numpy(), column.is_null().to_numpy()
+    return pa.array(values, mask=null)
 
 
 def _types(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
@@ -90,8 +103,10 @@ def _require_entity(
 
 
 def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView, source: str, found: dict[str, str]) -> None:
-    rows, since = _known(source, found)
-    identity = ", ".join(dict.fromkeys([*map(quote, view.entity), FEATURE_TIMESTAMP, since]))
+    identity, rows = f"{_entity(view)}, {FEATURE_TIMESTAMP}", quote(source)
+    if _KNOWN in found:
+        identity += f", greatest({_KNOWN}, {FEATURE_TIMESTAMP})"
+        rows += f" WHERE {_KNOWN} IS NOT NULL"
     hashes = con.sql(f"SELECT hash({identity}) AS h FROM {rows}").to_arrow_table()["h"].to_numpy()
     hashes = np.sort(hashes)
     if not (hashes[1:] == hashes[:-1]).any():  # equal rows have equal hashes, and numbers are sorted in no time
@@ -102,36 +117,41 @@ def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView, source:
         raise FeatureError(f"{source} has several rows for one entity and time: {named}. Materialize it again.")
 
 
-def _known(source: str, found: dict[str, str]) -> tuple[str, str]:
-    """The rows as SQL, and the column that says from when on each of them counts."""
-    if _KNOWN not in found:
-        return quote(source), FEATURE_TIMESTAMP
-    since = f"greatest({_KNOWN}, {FEATURE_TIMESTAMP}) AS {_SINCE}"
-    return f"(SELECT *, {since} FROM {quote(source)} WHERE {_KNOWN} IS NOT NULL)", _SINCE
-
-
 def _match(view: FeatureView, source: str, found: dict[str, str]) -> str:
-    """One row per spine row; an unmatched one has a null age, which no limit admits."""
+    """One row per spine row; an unmatched one has a null age, which no limit admits.
+
+    Moments are compared as numbers of microseconds that are made once, not at every comparison.
+    """
     features = [name for name in found if name not in {*view.entity, FEATURE_TIMESTAMP, _KNOWN, "partition_key"}]
-    age = f"epoch_us(s.at) - epoch_us(f.{FEATURE_TIMESTAMP})"
-    fresh = f"{age} IS NOT NULL" if view.max_age is None else f"{age} <= {view.max_age // MICROSECOND}"
+    late, delay = _KNOWN in found, view.delay // MICROSECOND
+    age = f"s.{_AT} - f.{_G}"
+    fresh = f"{age} IS NOT NULL" if view.max_age is None else f"{age} <= {view.max_age // MICROSECOND - delay}"
     values = [
         f"CASE WHEN {fresh} THEN f.{quote(n)} ELSE {_default(view, n)} END AS {quote(f'{view.name}__{n}')}"
         for n in features
     ]
     equal = " AND ".join(f"s.{quote(column)} = f.{quote(column)}" for column in view.entity)
-    rows, since = _known(source, found)
-    newest = rows if since == FEATURE_TIMESTAMP else _newest(view, rows)
-    servable = f"epoch_us(s.at) - {view.delay // MICROSECOND} >= epoch_us(f.{since})"
-    return f"""SELECT {", ".join([f"s.{_ROW}", *values])} FROM {_SPINE} s
-        ASOF LEFT JOIN {newest} f ON {equal} AND {servable}"""
+    spine = f'(SELECT {_ROW}, {_entity(view)}, epoch_us("at") - {delay} AS {_AT} FROM {_SPINE})'
+    rows = _rows(view, source, features, late=late)
+    return f"""SELECT {", ".join([f"s.{_ROW}", *values])} FROM {spine} s
+        ASOF LEFT JOIN ({rows}) f ON {equal} AND s.{_AT} >= f.{_SINCE if late else _G}"""
 
 
-def _newest(view: FeatureView, rows: str) -> str:
-    """Leave out what was known only after something newer: then the row known last, which ASOF finds, is the newest."""
-    entity = ", ".join(quote(column) for column in view.entity)
-    newest = f"max({FEATURE_TIMESTAMP}) OVER (PARTITION BY {entity} ORDER BY {_SINCE})"
-    return f"(FROM {rows} QUALIFY {FEATURE_TIMESTAMP} >= {newest})"
+def _rows(view: FeatureView, source: str, features: Sequence[str], *, late: bool) -> str:
+    """The feature rows; where rows may be `late` without those that were known only after something newer.
+
+    Then the row known last, which ASOF finds, is the newest.
+    """
+    columns = ", ".join([_entity(view), *map(quote, features), f"epoch_us({FEATURE_TIMESTAMP}) AS {_G}"])
+    if not late:
+        return f"SELECT {columns} FROM {quote(source)}"
+    newest = f"max({_G}) OVER (PARTITION BY {_entity(view)} ORDER BY {_SINCE})"
+    return f"""SELECT {columns}, greatest(epoch_us({_KNOWN}), {_G}) AS {_SINCE} FROM {quote(source)}
+        WHERE {_KNOWN} IS NOT NULL QUALIFY {_G} >= {newest}"""
+
+
+def _entity(view: FeatureView) -> str:
+    return ", ".join(map(quote, view.entity))
 
 
 def _default(view: FeatureView, feature: str) -> str:
