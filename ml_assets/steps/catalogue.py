@@ -82,7 +82,7 @@ ARRIVES = Check(
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
 GRID_FITS = Check(
     "grid_is_no_finer_than_the_data",
-    "The moments at which rows become known are no multiples of twice the grid.",
+    "The moments at which rows become known are no multiples of twice the grid, once there are enough to tell.",
     blocking=True,
 )
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
