@@ -76,7 +76,8 @@ def name_of(block: str) -> str:
 
 def models() -> str:
     """The contracts that the pages show, and those that they only name."""
-    shown = [block for page in (PAGE, README) for block in fenced(page, "python") if "pa.DataFrameModel" in block]
+    blocks = [block for page in (PAGE, README) for block in fenced(page, "python")]
+    shown = [block for block in blocks if "pa.DataFrameModel" in block and not block.startswith("# src/")]
     return "\n\n".join([IMPORTS, *shown, OTHER_CONTRACTS])
 
 

@@ -188,7 +188,8 @@ class _Work:
         bad = bool(outcome.problem or outcome.failures)
         rows = "" if outcome.n_rows is None else f"{outcome.n_rows:,} rows"
         checks = f"{sum(check.passed for check in outcome.checks.values())} of {len(outcome.checks)} checks"
-        done = _count(outcome.n_partitions, n_due) if outcome.n_partitions else "FAILED" if bad else "nothing new"
+        failed = bad and (n_due == 1 or not outcome.n_partitions)
+        done = "FAILED" if failed else _count(outcome.n_partitions, n_due) if outcome.n_partitions else "nothing new"
         self._line(name, f"{done:<14}{rows:>15}{checks:>17}{seconds:>9}", "red" if bad else "")
         for check in outcome.checks.values():
             if not check.passed:
