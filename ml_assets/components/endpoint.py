@@ -1,7 +1,7 @@
 """Endpoint: a released model that answers, and what is watched while it does."""
 
 import warnings
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import dagster as dg
 from pydantic import Field
@@ -17,13 +17,22 @@ from ml_assets.steps.specs import AHEAD_DAYS, EndpointSpec
 # `model` is the word that users write; Dagster asks the class, never an instance, for its own method of that name.
 warnings.filterwarnings("ignore", 'Field name "model" in "Endpoint" shadows', UserWarning)
 
-_VERSIONS = {
-    "endpoints": catalogue.ENDPOINT,
-    "predictions": catalogue.PREDICTIONS,
-    "outcomes": catalogue.OUTCOMES,
-    "consistency": catalogue.CONSISTENCY,
-    "drift": catalogue.DRIFT,
-    "performance": catalogue.PERFORMANCE,
+
+class _Layer(NamedTuple):
+    """How a part of an endpoint is made: the version of its step, the step, and what finds out that it is due."""
+
+    version: int
+    step: str
+    pending: str
+
+
+_LAYERS = {
+    "endpoints": _Layer(catalogue.ENDPOINT, "endpoint.materialize", "pending.of_endpoint"),
+    "predictions": _Layer(catalogue.PREDICTIONS, "predictions.materialize", "pending.of_predictions"),
+    "outcomes": _Layer(catalogue.OUTCOMES, "predictions.outcomes", "pending.of_outcomes"),
+    "consistency": _Layer(catalogue.CONSISTENCY, "consistency.materialize", "pending.of_consistency"),
+    "drift": _Layer(catalogue.DRIFT, "watching.watch_drift", "pending.of_drift"),
+    "performance": _Layer(catalogue.PERFORMANCE, "watching.watch_performance", "pending.of_performance"),
 }
 
 
@@ -54,7 +63,10 @@ class Parity(Schema):
     """The proof before traffic: rows of history through the real server and store, bit for bit as offline."""
 
     rows: int = Field(
-        default=10_000, ge=1, description="Historical rows that are sent, where history has as many.", examples=[10000]
+        default=10_000,
+        ge=10_000,
+        description="Historical rows that are sent; all of them where history has fewer.",
+        examples=[10000],
     )
     moments: int = Field(
         default=5, ge=1, description="In how many spans of the time that the online store holds.", examples=[5]
@@ -108,11 +120,11 @@ class Endpoint(Declared):
                 self,
                 name=self.op_name(node.layer),
                 nodes=[node],
-                step=step,
-                version=_VERSIONS[node.layer],
+                step=catalogue.step(_LAYERS[node.layer].step, spec),
+                version=_LAYERS[node.layer].version,
                 partitions_def=days if node.layer != "endpoints" else None,
             )
-            for node, step in self._nodes(spec)
+            for node in self._nodes(spec)
         ]
         sensors = [upkeep.log_sensor(spec), upkeep.health_sensor(spec)]
         return assets.definitions(built, sensors=sensors, upkeep=project.upkeep(self))
@@ -120,17 +132,8 @@ class Endpoint(Declared):
     def levels(self, project: Project) -> list[Level]:
         """A release that nothing serves, days without answers, and what was made from other answers or labels."""
         spec = self.spec(project)
-        levels = {
-            "endpoints": "of_endpoint",
-            "predictions": "of_predictions",
-            "outcomes": "of_outcomes",
-            "consistency": "of_consistency",
-            "drift": "of_drift",
-            "performance": "of_performance",
-        }
         return [
-            ([dg.AssetKey([layer, self.name])], catalogue.step(f"pending.{name}", spec))
-            for layer, name in levels.items()
+            ([dg.AssetKey([layer, self.name])], catalogue.step(made.pending, spec)) for layer, made in _LAYERS.items()
         ]
 
     def spec(self, project: Project) -> EndpointSpec:
@@ -152,55 +155,57 @@ class Endpoint(Declared):
             performance_drop=self.performance.roc_auc_drop,
         )
 
-    def _nodes(self, spec: EndpointSpec) -> list[tuple[Node, catalogue.Step]]:
-        policy, model = self.freshness_policy(self.freshness), spec.model
-        views = [(dg.AssetKey(["features", v.view.name]), v.daily) for v in model.views]
-        served = Node(
+    def _nodes(self, spec: EndpointSpec) -> list[Node]:
+        views = [(dg.AssetKey(["features", v.view.name]), v.daily) for v in spec.model.views]
+        served = self._served(spec)
+        answered = self._answered(spec, served, views)
+        labelled = self._labelled(spec, answered)
+        return [
+            served,
+            answered,
+            labelled,
+            self._compared(answered, views),
+            self._watch("drift", answered, catalogue.STEADY),
+            self._watch("performance", labelled, catalogue.HOLDS),
+        ]
+
+    def _served(self, spec: EndpointSpec) -> Node:
+        return Node(
             "endpoints",
             self.name,
-            self.description or f"Answers with the champion of `{model.name}`.",
+            self.description or f"Answers with the champion of `{spec.model.name}`.",
             kinds=frozenset({"http", "lightgbm"}),
-            deps=[dg.AssetKey(["releases", model.name])],
+            deps=[dg.AssetKey(["releases", spec.model.name])],
             checks=(catalogue.SERVES, catalogue.EQUAL_BITS),
             automation=automation.on_new_content(),
         )
-        answered = Node(
+
+    def _answered(self, spec: EndpointSpec, served: Node, views: list[tuple[dg.AssetKey, bool]]) -> Node:
+        spine = partitions.window(dg.AssetKey(["tables", spec.model.spine.name]), after=AHEAD_DAYS)
+        daily = [key for key, by_day in views if by_day]
+        return Node(
             "predictions",
             self.name,
             "What the endpoint answered, by the day of the prediction.",
             kinds=frozenset({"http", "deltalake"}),
-            deps=[
-                served.key,
-                partitions.window(dg.AssetKey(["tables", model.spine.name]), after=AHEAD_DAYS),
-                *(partitions.window(key) if daily else key for key, daily in views),
-            ],
+            deps=[served.key, spine, *_windows(views)],
             checks=(catalogue.ANSWERED,),
-            freshness=policy,
-            automation=automation.on_new_content(
-                present=[served.key, *(key for key, daily in views if daily)], ignore=[served.key]
-            ),
+            freshness=self.freshness_policy(self.freshness),
+            automation=automation.on_new_content(present=[served.key, *daily], ignore=[served.key]),
         )
-        labelled = Node(
+
+    def _labelled(self, spec: EndpointSpec, answered: Node) -> Node:
+        labels = partitions.window(dg.AssetKey(["labels", spec.model.name]), after=AHEAD_DAYS)
+        return Node(
             "outcomes",
             self.name,
             "Predictions with their labels, once these are known.",
             kinds=frozenset({"duckdb", "deltalake"}),
-            deps=[
-                partitions.window(answered.key),
-                partitions.window(dg.AssetKey(["labels", model.name]), after=AHEAD_DAYS),
-            ],
+            deps=[partitions.window(answered.key), labels],
             checks=(catalogue.COVERED,),
-            freshness=policy,
+            freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(present=[answered.key]),
         )
-        return [
-            (served, catalogue.step("endpoint.materialize", spec)),
-            (answered, catalogue.step("predictions.materialize", spec)),
-            (labelled, catalogue.step("predictions.outcomes", spec)),
-            (self._compared(answered, views), catalogue.step("consistency.materialize", spec)),
-            (self._watch("drift", answered, catalogue.STEADY), catalogue.step("watching.watch_drift", spec)),
-            (self._watch("performance", labelled, catalogue.HOLDS), catalogue.step("watching.watch_performance", spec)),
-        ]
 
     def _compared(self, answered: Node, views: list[tuple[dg.AssetKey, bool]]) -> Node:
         return Node(
@@ -208,7 +213,7 @@ class Endpoint(Declared):
             self.name,
             "The features of real requests as they were logged, against those of the lake.",
             kinds=frozenset({"duckdb", "deltalake"}),
-            deps=[partitions.window(answered.key), *(partitions.window(key) if daily else key for key, daily in views)],
+            deps=[partitions.window(answered.key), *_windows(views)],
             checks=(catalogue.CONSISTENT,),
             freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(present=[answered.key], ignore=[key for key, _ in views]),
@@ -229,3 +234,8 @@ class Endpoint(Declared):
             freshness=self.freshness_policy(self.freshness),
             automation=automation.on_new_content(present=[upstream.key]),
         )
+
+
+def _windows(views: list[tuple[dg.AssetKey, bool]]) -> list[dg.AssetDep | dg.AssetKey]:
+    """Features of the same day, of views that are made by day."""
+    return [partitions.window(key) if daily else key for key, daily in views]

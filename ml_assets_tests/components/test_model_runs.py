@@ -62,7 +62,6 @@ type: ml_assets.components.Endpoint
 attributes:
   name: order_return
   model: order_return
-  parity: {rows: 100}
 """
 DAYS = days("2013-01-01", "2013-01-10")
 WHOLE = ("training_sets", "models", "evaluations", "releases", "endpoints")
@@ -132,6 +131,19 @@ def test_every_asset_is_materialized_and_every_blocking_check_passes(shop, ran):
     assert not [name for name, passed in verdicts.items() if not passed and name.startswith(("answers", "every"))]
 
 
+def test_all_of_a_history_with_fewer_rows_than_10_000_proves_parity_and_that_is_said(ran):
+    proven = [
+        evaluation
+        for result in ran
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.check_name == "answers_equal_the_offline_prediction_bit_for_bit"
+    ]
+    (said,) = {evaluation.description for evaluation in proven}
+    assert said
+    assert said.startswith("all 4,800 rows of history: fewer than 10,000; as of 4,800 times from 2013-01-01")
+    assert {evaluation.metadata["rows"].value for evaluation in proven} == {4_800}
+
+
 def test_keys_that_are_numbers_stay_numbers_and_find_their_labels(shop, ran):
     rows = shop.rows("outcomes/order_return")
     assert {type(row["order_id"]) for row in rows} == {int}
@@ -166,7 +178,7 @@ def test_a_version_that_answers_otherwise_fails_the_run_with_the_sentence_and_ge
     assert materialized(result) == {}
     assert not checks(result)["answers_equal_the_offline_prediction_bit_for_bit"]
     said = {e.check_name: e.description for e in result.get_asset_check_evaluations()}
-    assert " of 100 rows as of " in said["answers_equal_the_offline_prediction_bit_for_bit"]
+    assert "4,751 of all 4,800 rows of history" in said["answers_equal_the_offline_prediction_bit_for_bit"]
     assert "`returns__returned_mean_2d` differs in" in said["answers_equal_the_offline_prediction_bit_for_bit"]
     assert {v: w for v, w in server(shop).status().weights.items() if w} == {"1": 1.0}
 

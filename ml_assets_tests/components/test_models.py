@@ -140,6 +140,7 @@ WRONG_ENDPOINT = {
     "warning above failure": (("warn: 0.1", "warn: 0.4"), "warn:", ["warn (0.4) must not be above fail (0.3)"]),
     "unknown rollout": (("  drift:", "  rollout: {strategy: shadow}\n  drift:"), "rollout", ["all_at_once"]),
     "too tolerant": (("  drift:", "  consistency: {tolerate: 2}\n  drift:"), "tolerate", ["less than or equal to 1"]),
+    "few rows": (("  drift:", "  parity: {rows: 9999}\n  drift:"), "rows", ["greater than or equal to 10000"]),
     "no moment": (("  drift:", "  parity: {moments: 0}\n  drift:"), "moments", ["greater than or equal to 1"]),
     "bad name": (("name: late", "name: late-1"), "name: late-1", ["snake_case"]),
 }
