@@ -1,7 +1,7 @@
 """`ml-assets features`: which features there are, what is known of them, and what a model would have seen."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from ml_assets.errors import MlAssetsError, TableNotFoundError, shorten
 if TYPE_CHECKING:
     from ml_assets.components.feature_view import FeatureView
     from ml_assets.steps.feature_catalogue import Declared, Known
+    from ml_assets.steps.feature_lookup import Seen
     from ml_assets.steps.specs import ViewSpec
 
 features = typer.Typer(
@@ -31,6 +32,9 @@ features = typer.Typer(
     Times without zone are UTC.""",
 )
 
+_Versioned = Annotated[
+    str, typer.Argument(metavar="VIEW", help="carrier_delays, or a version of it: carrier_delays@1.")
+]
 _View = Annotated[str, typer.Argument(metavar="VIEW", help="carrier_delays or features/carrier_delays.")]
 
 
@@ -44,7 +48,11 @@ def list_views(form: Form = Format.TABLE, output: Output = None) -> None:
     from ml_assets.steps.feature_catalogue import known
 
     lake = reading.lake()
-    _emit([_line(known(each, lake, statistics=False)) for each in _declared().values()], form, output=output)
+    found = [known(each, lake, statistics=False) for each in _declared().values()]
+    _emit([_line(each) for each in found], form, output=output)
+    for each in found:
+        if each.state.sentence:
+            note(each.state.sentence)
 
 
 @features.command("show")
@@ -70,7 +78,7 @@ def show_view(
 
 @features.command()
 def preview(
-    name: _View,
+    name: _Versioned,
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help="What counts for each entity at this moment.")
     ] = None,
@@ -84,27 +92,35 @@ def preview(
     [dim]ml-assets features preview carrier_delays --limit 5
     ml-assets features preview inbound_aircraft --at 2013-03-01T12:00 --format csv[/dim]
     """
-    from ml_assets.steps import feature_lookup
+    from ml_assets.steps import feature_lookup, view_state
     from ml_assets.steps.feature_lookup import require_rows
 
     if at and partition:
         raise MlAssetsError("Give --at or --partition, not both.")
-    lake, spec = reading.lake(), _one(name).spec
+    lake = reading.lake()
+    spec, where = _version(name, lake)
     require_rows(spec, lake)
     with connect() as con:
         if at:
-            rows = con.from_arrow(feature_lookup.preview(spec, lake, moment(at)))
+            when = moment(at)
+            rows = con.from_arrow(feature_lookup.preview(spec, lake, when))
+            said = feature_lookup.outdated(spec, lake, where, when)
         else:
             days = [_day(spec, lake, partition)] if spec.daily else None
             rows = lake.read(spec.name, con, partitions=days)
             entity = ", ".join(map(quote, spec.view.entity))
             rows = rows.order(f"feature_timestamp DESC, {entity}").project("* EXCLUDE (partition_key)" if days else "*")
+            said = view_state.edited(spec, lake, where, days or [""])
+        if said:
+            note(said)
         emit(con, rows, form, limit=limit, output=output)
 
 
 @features.command()
 def get(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL|VIEW...", help="All views of a model, or these views.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="MODEL|VIEW...", help="All views of a model, or these: carrier_delays@1 too.")
+    ],
     entity: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Whom to ask about: carrier=UA origin=JFK.")
     ] = None,
@@ -121,16 +137,23 @@ def get(
     [dim]ml-assets features get carrier_delays --entity carrier=UA --at 2013-03-01T12:00
     ml-assets features get arrival_delay --entity carrier=UA origin=JFK destination=LAX tailnum=N14228 --online[/dim]
     """
-    from ml_assets.steps.feature_lookup import require_entity
+    from ml_assets.steps.feature_lookup import outdated, require_entity
 
     # A word with `=` behind the first one is a name to the parser, and an entity to people.
     wanted = _entities([*(entity or []), *(word for word in names if "=" in word)])
-    views = _asked([word for word in names if "=" not in word])
+    lake = reading.lake()
+    asked = _asked([word for word in names if "=" not in word], lake)
     when = moment(at) if at else clock.now()
     exact = form in (Format.JSON, Format.JSONL)
-    require_entity(views, wanted)
-    lines = [line for spec in views for line in _seen(spec, wanted, when, with_online, exact)]
+    written = json.dumps if exact else str
+    require_entity([spec for spec, _ in asked], wanted)
     note(f"As of {said_moment(when)}.")
+    lines: list[dict[str, Any]] = []
+    for spec, where in asked:
+        offline, online = _seen(spec, lake, wanted, when, with_online)
+        lines += _lines(spec, offline, online, when, written)
+        if old := outdated(spec, lake, where, when, offline.row_at):
+            note(old)
     _emit(lines, form, limit=0, output=output, exact=("offline", "online") if exact else ())
 
 
@@ -189,22 +212,33 @@ def _one(name: str) -> "Declared":
     raise TableNotFoundError(project.unknown(name, views, "feature view called"))
 
 
-def _asked(names: Sequence[str]) -> "list[ViewSpec]":
+def _version(name: str, lake: Lake) -> "tuple[ViewSpec, str]":
+    """A declared view, or a version of it that the lake holds (`carrier_delays@1`), and where it is declared."""
+    from ml_assets.steps.feature_lookup import of_version
+
+    plain, _, number = name.partition("@")
+    declared = _one(plain)
+    if not number:
+        return declared.spec, declared.place
+    return of_version(declared.spec, int(number) if number.isdecimal() else 0, lake), declared.place
+
+
+def _asked(names: Sequence[str], lake: Lake) -> "list[tuple[ViewSpec, str]]":
     from ml_assets.components.feature_view import FeatureView
     from ml_assets.components.model import Model
 
     known = project.project()
+    models, views = known.named(Model), known.named(FeatureView)
     if not names:
         raise MlAssetsError("Name a model or feature views.")
-    found: dict[str, ViewSpec] = {}
+    found: dict[str, tuple[ViewSpec, str]] = {}
     for name in names:
         plain = name.removeprefix("models/")
-        model = known.named(Model).get(plain) if plain not in known.named(FeatureView) else None
-        if not model and name.removeprefix("features/") not in known.named(FeatureView):
-            listed = [*known.named(FeatureView), *known.named(Model)]
-            raise TableNotFoundError(project.unknown(name, listed, "model or feature view called"))
-        specs = model.spec(known).views if model else [_one(name).spec]
-        found |= {spec.name: spec for spec in specs}
+        model = models.get(plain) if plain not in views else None
+        if not model and name.removeprefix("features/").partition("@")[0] not in views:
+            raise TableNotFoundError(project.unknown(name, [*views, *models], "model or feature view called"))
+        specs = [_version(view, lake) for view in model.features] if model else [_version(name, lake)]
+        found |= {spec.name: (spec, where) for spec, where in specs}
     return list(found.values())
 
 
@@ -216,30 +250,33 @@ def _entities(words: Sequence[str]) -> dict[str, str | None]:
 
 
 def _seen(
-    spec: "ViewSpec", entity: Mapping[str, str | None], at: datetime, with_online: bool, exact: bool
-) -> list[dict[str, Any]]:
+    spec: "ViewSpec", lake: Lake, entity: Mapping[str, str | None], at: datetime, with_online: bool
+) -> "tuple[Seen, Seen | None]":
     from ml_assets.adapters.settings import Settings
     from ml_assets.steps import feature_lookup
-    from ml_assets.steps.feature_catalogue import in_words
     from ml_assets.steps.run import Run
 
-    lake = reading.lake()
     offline = feature_lookup.offline(spec, lake, entity, at)
-    store = Run(Settings.from_environment()).online_store if with_online else None
-    online = feature_lookup.online(spec, store, lake, offline.entity, at) if store else None
-    said = json.dumps if exact else str
+    if not with_online:
+        return offline, None
+    store = Run(Settings.from_environment()).online_store
+    return offline, feature_lookup.online(spec, store, lake, offline.entity, at)
+
+
+def _lines(
+    spec: "ViewSpec", offline: "Seen", online: "Seen | None", at: datetime, written: Callable[[Any], str]
+) -> Iterator[dict[str, Any]]:
+    from ml_assets.steps.feature_catalogue import in_words
 
     def text(value: Any) -> str | None:
-        return None if value is None else said(value)
+        return None if value is None else written(value)
 
-    lines = []
     for feature, value in offline.values.items():
-        line = {"view": spec.view.name, "feature": feature, "offline": text(value)}
+        line = {"view": spec.name.removeprefix("features/"), "feature": feature, "offline": text(value)}
         if online:
             line |= {"online": text(online.values[feature]), "same": "yes" if online.gives(offline, feature) else "NO"}
         age = in_words(at - offline.row_at) if offline.row_at else None
-        lines.append({**line, "row at": said_moment(offline.row_at) if offline.row_at else None, "age": age})
-    return lines
+        yield {**line, "row at": said_moment(offline.row_at) if offline.row_at else None, "age": age}
 
 
 def _day(spec: "ViewSpec", lake: Lake, partition: str | None) -> str:
@@ -282,6 +319,7 @@ def _line(found: "Known") -> dict[str, Any]:
         "version": found.version,
         "owner": ", ".join(declared.owners),
         "newest": said_moment(found.newest) if found.newest else "not yet",
+        "state": found.state.word,
         "lag": in_words(found.lag) if found.lag is not None else None,
         "used by": shorten(users) or "no model",
     }
@@ -295,6 +333,7 @@ def _facts(found: "Known") -> dict[str, Any]:
         **_line(found),
         "description": declared.description,
         "declared": declared.place,
+        "problem": found.state.sentence,
         "definition": definition(declared.spec),
         "rows": found.n_rows,
         "partitions": [found.partitions[0], found.partitions[-1]] if found.partitions else [],
@@ -325,6 +364,8 @@ def _show(found: "Known") -> None:
     span = " .. ".join(facts["partitions"])
     lag = f", {facts['lag']} behind the clock" if facts["lag"] else ""
     typer.echo(f"{'rows':<9}{found.n_rows:,} {f'in {span}' if span else ''}; newest {facts['newest']}{lag}")
+    if found.state.sentence:
+        typer.secho(f"{'':<9}{found.state.sentence}", fg="yellow")
     for number, state, since in found.versions:
         typer.echo(f"{'':<9}version {number}, {state}, since {since[:19]}Z")
     typer.echo("\n" + "\n".join(f"  {line}" for line in definition(found.declared.spec).splitlines()) + "\n")

@@ -1,14 +1,15 @@
 """`ml-assets leaks`: proves on what is in the lake that features and training sets hold nothing of the future."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ml_assets.adapters.settings import Settings
 from ml_assets.cli import project
+from ml_assets.cli.explain import place
 from ml_assets.cli.output import note, show
 from ml_assets.errors import FeatureError, MlAssetsError, shorten
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ml_assets.components.model import Model
     from ml_assets.records import Finding
     from ml_assets.steps.run import Run
-    from ml_assets.steps.specs import ModelSpec
+    from ml_assets.steps.specs import ModelSpec, ViewSpec
 
 GOOD, LEAK, WARNING, NOTHING = "holds", "LEAK", "warning", "nothing yet"
 _BY_TYPE = "columns_known_after_the_event_are_refused"
@@ -106,17 +107,18 @@ def _is_meant(declared: "Declared", name: str) -> bool:
 
 
 def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> Iterator[Proof]:
-    from ml_assets.steps import arrival_lag, catalogue
-    from ml_assets.steps import leaks as proofs
+    from ml_assets.steps import arrival_lag, view_state
 
     known = project.project()
     for view in views:
         spec = view.spec(known)
-        if not run.lake.exists(spec.name):
+        if view_state.has_rows(spec, run.lake):
+            yield _hindsight(spec, run, place(view))
+            yield Proof.of(spec.name, arrival_lag.arrives(spec, run))
+        elif refused := view_state.refused(spec, run.lake):
+            yield Proof("", spec.name, WARNING, refused, {})
+        else:
             yield _missing(spec.name, spec.tables[0].first_day if spec.daily else None)
-            continue
-        yield _tried(spec.name, catalogue.HINDSIGHT.name, lambda spec=spec: proofs.of_view(spec, run))
-        yield Proof.of(spec.name, arrival_lag.arrives(spec, run))
     for model in models:
         spec = model.spec(known)
         yield _by_type(model)
@@ -137,12 +139,22 @@ def _of_training_set(spec: "ModelSpec", run: "Run") -> Iterator[Proof]:
         yield from (Proof.of(spec.training_set, finding) for finding in found)
 
 
-def _tried(asset: str, proof: str, prove: "Callable[[], Finding]") -> Proof:
-    """A proof that cannot be made, such as of rows by another definition, is no leak."""
+def _hindsight(spec: "ViewSpec", run: "Run", where: str) -> Proof:
+    """Rows that are no longer those of the declaration, or of the tables, tell nothing by being different."""
+    from ml_assets.steps import catalogue, view_state
+    from ml_assets.steps import leaks as proofs
+
+    days = run.lake.partitions(spec.name)[-1:] if spec.daily else [""]
     try:
-        return Proof.of(asset, prove())
+        found = Proof.of(spec.name, proofs.of_view(spec, run))
     except FeatureError as error:
-        return Proof(proof, asset, WARNING, f"{error} Materialize {asset} again.", {})
+        found = Proof(catalogue.HINDSIGHT.name, spec.name, WARNING, f"{error} Materialize {spec.name} again.", {})
+    because = view_state.edited(spec, run.lake, where, days)
+    if not because and view_state.overdue(spec, run, days):
+        because = f"The tables of {spec.name} have changed since {days[0]} was computed. Materialize it."
+    if found.verdict == GOOD or not because:
+        return found
+    return replace(found, verdict=WARNING, evidence=f"Not computed since, so it cannot be judged. {because}")
 
 
 def _missing(asset: str, first_day: Any) -> Proof:

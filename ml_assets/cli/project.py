@@ -24,11 +24,12 @@ _LAYERS = (*LAYERS, "quarantine", "profiles", "feature_profiles", "audit")
 
 def project() -> "Project":
     """The declared components of the project in the working directory; what does not load is said with its line."""
-    return _project(Path.cwd())
+    return loaded(Path.cwd())
 
 
 @cache
-def _project(folder: Path) -> "Project":
+def loaded(folder: Path) -> "Project":
+    """The declared components of the project in a folder, loaded once."""
     import dagster as dg
 
     from ml_assets.components.declared import Declared

@@ -6,12 +6,14 @@ Nothing is decided here. `works` gives the record and the inputs that the step i
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from ml_assets.errors import DeclarationError, MlAssetsError, RegistryError, shorten
 from ml_assets.records import LAYERS
-from ml_assets.steps import endpoint, evaluation, ingest, model, pending, release, view_needs
+from ml_assets.steps import endpoint, evaluation, ingest, model, pending, refusals, release, view_needs
 from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ViewSpec
 from ml_assets.steps.works import BY_LAYER, Asset
 
 
@@ -103,7 +105,8 @@ def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
         stands = work.memo.known(partition, inputs)
         refused = refusals.known(partition, inputs) if refusals and not stands else None
         verdict = _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
-        yield partition, replace(verdict, reasons=(edit, *verdict.reasons)) if edit and verdict.stands else verdict
+        verdict = replace(verdict, reasons=(edit, *verdict.reasons)) if edit and verdict.stands else verdict
+        yield partition, _tried_before(asset.spec, run, partition, inputs, verdict)
     if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
         yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
 
@@ -121,6 +124,15 @@ def _refused(work: Work, partition: str, inputs: Mapping[str, str], refused: Ent
     because = refused.metadata.get("because", "they broke the contract")
     said = f"{because} (at {refused.made_at[:19]} UTC); what was there before stays"
     return Verdict(Decision.REFUSED, (said,), work.memo.read(partition), inputs)
+
+
+def _tried_before(spec: Any, run: Run, partition: str, inputs: Mapping[str, str], verdict: Verdict) -> Verdict:
+    """What the last run of a view said that refused these very inputs; the next one tries again."""
+    refused = refusals.record(spec, run.lake).known(partition, inputs) if isinstance(spec, ViewSpec) else None
+    if refused is None or not verdict.runs:
+        return verdict
+    reasons = (f"its last run was refused: {refusals.said(refused)}", *verdict.reasons)
+    return replace(verdict, decision=Decision.WOULD_RUN, reasons=reasons)
 
 
 def _refusals(asset: Asset, run: Run) -> Memo:

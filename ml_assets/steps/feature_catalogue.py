@@ -9,8 +9,9 @@ from ml_assets import clock
 from ml_assets.adapters.lake import Lake
 from ml_assets.engine import connect
 from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
-from ml_assets.steps import release, view_versions
+from ml_assets.steps import release, view_state, view_versions
 from ml_assets.steps.specs import ModelSpec, ViewSpec
+from ml_assets.steps.view_state import State
 from ml_assets.tables.profile import profile_partitions
 
 
@@ -52,6 +53,7 @@ class Known:
     n_rows: int
     partitions: tuple[str, ...]
     consumers: Mapping[str, str | None]  # champion versions by model
+    state: State
 
     @property
     def lag(self) -> timedelta | None:
@@ -75,6 +77,7 @@ def known(declared: Declared, lake: Lake, *, statistics: bool = True) -> Known:
         n_rows,
         partitions,
         {model.name: _champion(model, lake) for model in declared.models},
+        view_state.of(spec, lake, declared.place),
     )
 
 

@@ -1,7 +1,7 @@
 """What a model would have seen: the rows of views that count at a moment, offline and online, with their age."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,11 @@ from ml_assets.adapters.online.base import OnlineStore, microseconds
 from ml_assets.engine import connect, quote
 from ml_assets.errors import FeatureError, TableNotFoundError, shorten
 from ml_assets.features.join import join_as_of
-from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView
-from ml_assets.steps import view_versions
+from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.steps import view_state, view_versions
 from ml_assets.steps.online import stored_name
 from ml_assets.steps.specs import ViewSpec
+from ml_assets.steps.view_versions import ViewVersion
 
 if TYPE_CHECKING:
     import duckdb
@@ -109,21 +110,22 @@ def frame(names: Sequence[str], lake: Lake, rows: Any) -> "pa.Table":
     """Rows with the entity columns and `at`, joined with `<view>__<feature>` of every view as of `at`.
 
     A name is `carrier_delays`, in the version that the lake holds, or `carrier_delays@1`. The lake is enough:
-    nothing is asked of a project.
+    nothing is asked of a project. They are joined by `delay`, `max_age` and `defaults` as of their last run.
     """
     with connect() as con:
         con.register("rows", rows)
         views, sources = [], {}
         for name in names:
-            view, number = _stored(name, lake)
-            table = view_versions.table_of(view.name, number, lake)
+            version = _version(name, lake)
+            view = version.spec().view
+            table = view_versions.table_of(view.name, version.number, lake)
             lake.register(con, table, table)
             views.append(view)
             sources[view.name] = table
         return join_as_of(con, "rows", views, sources)
 
 
-def _stored(name: str, lake: Lake) -> tuple[FeatureView, int]:
+def _version(name: str, lake: Lake) -> ViewVersion:
     plain, _, number = name.removeprefix("features/").partition("@")
     known = {each.number: each for each in view_versions.versions(plain, lake)}
     standing = view_versions.standing(plain, lake)
@@ -131,7 +133,7 @@ def _stored(name: str, lake: Lake) -> tuple[FeatureView, int]:
     if wanted not in known:
         held = f"versions {shorten(known)}" if known else "no view of that name"
         raise TableNotFoundError(f"There is no feature view '{name}' in {lake.uri}; it holds {held}.")
-    return known[wanted].spec().view, wanted
+    return known[wanted]
 
 
 def require_entity(specs: Sequence[ViewSpec], entity: Mapping[str, Any]) -> None:
@@ -144,11 +146,29 @@ def require_entity(specs: Sequence[ViewSpec], entity: Mapping[str, Any]) -> None
 
 
 def require_rows(spec: ViewSpec, lake: Lake) -> None:
-    """Raise TableNotFoundError, with the command that helps, where a view was never materialized."""
-    if not lake.exists(spec.name):
-        day = " --partition DAY" if spec.daily else ""
-        problem = f"{spec.name} holds nothing yet: it was never run, or its checks refused every day"
-        raise TableNotFoundError(f"{problem}. Materialize it: dg launch --assets '{spec.name}'{day}")
+    """Raise TableNotFoundError, with what helps, where a view has no rows: never run, or refused by a check."""
+    if missing := view_state.missing(spec, lake):
+        raise TableNotFoundError(missing)
+
+
+def outdated(spec: ViewSpec, lake: Lake, place: str, at: datetime, row_at: datetime | None = None) -> str:
+    """That the row which counts at a moment, or the newest day before it, is of the definition before an edit."""
+    if not spec.daily:
+        return view_state.edited(spec, lake, place, [""])
+    until = (row_at or at).date().isoformat()
+    return view_state.edited(spec, lake, place, [day for day in lake.partitions(spec.name) if day <= until][-1:])
+
+
+def of_version(spec: ViewSpec, number: int, lake: Lake) -> ViewSpec:
+    """A version of a declared view that the lake holds; an older one is joined as it was declared last.
+
+    Raises TableNotFoundError where there is none.
+    """
+    if number == view_versions.current(spec, lake):
+        return spec
+    older = _version(f"{spec.view.name}@{number}", lake)
+    in_place = view_versions.table_of(spec.view.name, number, lake) == spec.name
+    return replace(older.spec(spec.tables), retained=None if in_place else number)
 
 
 def _open(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", at: datetime) -> None:
@@ -175,5 +195,5 @@ def _kinds(spec: ViewSpec, con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
 
 def _joined(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> list[dict[str, Any]]:
     prefix = f"{spec.view.name}__"
-    rows = join_as_of(con, "asked", [spec.view]).to_pylist()
+    rows = join_as_of(con, "asked", [spec.view], {spec.view.name: spec.name}).to_pylist()
     return [{name.removeprefix(prefix): value for name, value in row.items()} for row in rows]

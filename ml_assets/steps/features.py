@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import quote, scratch
-from ml_assets.errors import DuplicateRowsError, TableNotFoundError, shorten
+from ml_assets.errors import DuplicateRowsError, FeatureError, TableNotFoundError, shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.grid import ENOUGH, rhythm
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, window_name
 from ml_assets.records import Finding, Markdown, Produced, StepResult, unchanged
-from ml_assets.steps import arrival_lag, catalogue, configuration, feature_profiles, hindsight, online, retained
+from ml_assets.steps import (
+    arrival_lag,
+    catalogue,
+    configuration,
+    feature_profiles,
+    hindsight,
+    online,
+    refusals,
+    retained,
+)
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
 from ml_assets.steps.memo import Memo, Work, by_day
@@ -46,12 +55,20 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     if not due:
         findings = unchanged(*(check.name for check in catalogue.of_rows(spec)))
         return {spec.name: StepResult(produced, (*findings, *_of_standing(spec, run, list(produced))))}
-    rows, findings = _compute(spec, run, due)
+    asked = {partition: inputs[partition] for partition in due}
+    try:
+        rows, findings = _compute(spec, run, due)
+    except FeatureError as error:
+        refusals.keep(spec, run.lake, asked, [str(error)])
+        raise
     if rows is None:
+        refusals.keep(spec, run.lake, asked, refusals.failed(findings))
         return {spec.name: StepResult(produced, (*findings, *_of_nothing(spec, run, due, produced)))}
     judged = feature_profiles.judge(spec, run, rows, due)
     proven = not any(not finding.passed and not finding.warn for finding in findings)
     good = [partition for partition in due if proven and partition not in judged.refused]
+    refused = {partition: made_from for partition, made_from in asked.items() if partition not in good}
+    refusals.keep(spec, run.lake, refused, refusals.failed((*findings, *judged.findings)))
     # late rows are right rows: they are served, and what is downstream in this run is stopped by the check
     findings += (*arrival_lag.findings(spec, run, rows, due), *judged.findings)
     if not good:

@@ -137,7 +137,8 @@ def _repeated(spec: ModelSpec, run: Run, rows: "pa.Table") -> Finding:
         )
     if found.waiting:
         sentence = (
-            f"Of {asked}, those of {shorten(found.waiting)} wait: their tables have changed since. Materialize them."
+            f"Of {asked}, those of {shorten(found.waiting)} cannot be judged: their declarations were edited, or their"
+            f" tables have changed, and nothing was computed since. Materialize them, and then {spec.training_set}."
         )
         return Finding(catalogue.REPEATED.name, False, sentence, warn=True, numbers=numbers)
     return Finding(catalogue.REPEATED.name, True, f"All {asked}, came out the same, bit for bit.", numbers=numbers)

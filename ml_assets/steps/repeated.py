@@ -10,10 +10,12 @@ from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.join import join_as_of
-from ml_assets.steps import features
+from ml_assets.steps import catalogue, features, pins, view_state, view_versions
 from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, ModelSpec, ViewSpec
+from ml_assets.steps.view_versions import ViewVersion
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,14 +40,15 @@ def repeat(spec: ModelSpec, run: Run, rows: "pa.Table") -> Repetition:
     """Make rows at a few moments again, from tables that end there, and compare them bit for bit with those given.
 
     Each moment is the `at` of a row; the rows within a quarter of an hour before it are made again. Where a view was
-    computed from rows that its tables no longer hold, a difference tells nothing: the view is `waiting`.
+    computed from rows that its tables no longer hold, or was edited since, a difference tells nothing: it is `waiting`.
     """
     n_rows, moments, found, waiting = 0, [], [], set()
     for moment, sample in _samples(spec, rows):
         moments.append(moment)
         n_rows += sample.num_rows
         differing = list(_differences(spec, sample, _again(spec, run, sample, moment), moment))
-        late = {view.name for view in spec.views if differing and _waits(view, run, moment)}
+        edited = _edited_since(spec, run) if differing else set[str]()
+        late = {v.name for v in spec.views if differing and (v.name in edited or _waits(v, run, moment))}
         waiting |= late
         found += [said for said, view in differing if f"features/{view}" not in late]
     return Repetition(n_rows, tuple(moments), tuple(found), tuple(sorted(waiting)))
@@ -145,10 +148,16 @@ def _view_of(spec: ModelSpec, column: str) -> str:
     return next((v.view.name for v in spec.views if column in v.view.qualified_features()), "")
 
 
+def _edited_since(spec: ModelSpec, run: Run) -> set[str]:
+    """Views that were edited after the training set was made from them."""
+    made = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
+    held = pins.views(run.lake, made.metadata["manifest"]) if made else {}
+    pinned = {view: ViewVersion(**pin).meaning for view, pin in held.items()}
+    return {v.name for v in spec.views if pinned.get(v.view.name, "") not in ("", view_versions.meaning_of(v))}
+
+
 def _waits(spec: ViewSpec, run: Run, moment: datetime) -> bool:
-    """Whether the feature rows that count were made from other content than the tables hold now."""
+    """Whether the feature rows that count were made from other content than the tables hold, or before an edit."""
     first, last = _since(spec, run, moment).date().isoformat(), moment.date().isoformat()
     days = [day for day in run.lake.partitions(spec.name) if first <= day <= last] if spec.daily else [""]
-    memo, inputs = features.work(spec, run, days)
-    entries = {day: memo.read(day) for day in inputs}
-    return any(entry is not None and dict(entry.inputs) != dict(inputs[day]) for day, entry in entries.items())
+    return bool(view_state.overdue(spec, run, days))

@@ -194,15 +194,25 @@ def _claim(view: str, wanted: ViewVersion, lake: Lake) -> int:
 def require_whole(views: Sequence[ViewSpec], lake: Lake) -> None:
     """Raise TrainingError where days of a view are of an older definition, or were emptied for a new one."""
     for spec in _with_read(views).values():
-        config, folder = _decisive(flat(configuration.of_view(spec))), f"memo/{spec.name}/"
-        entries = {place: json.loads(lake.get_object(place)).get("config", {}) for place in lake.objects(folder)}
-        others = [place for place, found in entries.items() if _decisive(found) != config]
-        old = [place.removeprefix(folder).removesuffix(".json") for place in others]
-        if old:
+        computed = _computed(spec, lake)
+        if old := older_days(spec, lake, computed):
             raise TrainingError(
-                f"{spec.name} was edited, and {len(old)} of {len(entries)} partitions are not computed anew:"
-                f" {shorten(sorted(old), 3)}. Materialize them first."
+                f"{spec.name} was edited, and {len(old)} of {len(computed)} partitions are not computed anew:"
+                f" {shorten(old, 3)}. Materialize them first."
             )
+
+
+def older_days(spec: ViewSpec, lake: Lake, days: Sequence[str]) -> list[str]:
+    """Of some partitions ("" for a whole) those whose rows are of another definition."""
+    config, found = _decisive(flat(configuration.of_view(spec))), _computed(spec, lake)
+    places = {day: f"memo/{spec.name}/{day or 'whole'}.json" for day in days if day in found}
+    return [day for day, at in places.items() if _decisive(json.loads(lake.get_object(at)).get("config", {})) != config]
+
+
+def _computed(spec: ViewSpec, lake: Lake) -> list[str]:
+    folder = f"memo/{spec.name}/"
+    names = sorted(place.removeprefix(folder).removesuffix(".json") for place in lake.objects(folder))
+    return ["" if name == "whole" else name for name in names]
 
 
 def require_read(spec: ViewSpec, lake: Lake) -> None:

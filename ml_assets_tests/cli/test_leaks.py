@@ -3,15 +3,19 @@
 import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
+from ml_assets.adapters.settings import Settings
+from ml_assets.cli import project as projects
 from ml_assets.cli.leaks import GOOD, LEAK, NOTHING, WARNING
 from ml_assets.components import Model
 from ml_assets.components.declared import Declared
 from ml_assets.components.project import Project as Components
-from ml_assets.steps import features, labels, training_set
+from ml_assets.steps import catalogue, features, labels, leaks, training_set
+from ml_assets.steps.run import Run
 from ml_assets_tests.cli.airline import Airline
 from ml_assets_tests.leaks.planted import with_column
 from ml_assets_tests.project import DOCUMENTS, Project, days
@@ -117,7 +121,29 @@ def test_a_training_set_of_another_declaration_is_a_warning(own, tmp_path):
     assert found["training_sets/late", ""]["verdict"] == WARNING
     assert "has no carrier_delays__delay_mean_2d" in found["training_sets/late", ""]["evidence"]
     view = found["features/carrier_delays", "recomputed_without_later_data_it_is_the_same"]
-    assert (view["verdict"], "Materialize features/carrier_delays again" in view["evidence"]) == (WARNING, True)
+    assert (view["verdict"], "before your edit of" in view["evidence"]) == (WARNING, True)
+
+
+def test_training_rows_of_before_an_edit_are_no_leak_but_cannot_be_judged(own, monkeypatch):
+    monkeypatch.setenv("ML_ASSETS_HOME", str(own.home))
+    own.said("leaks", "late")
+    known = projects.loaded(own.code)
+    spec, run = known.named(Model)["late"].spec(known), Run(Settings.from_environment(), TWO_WEEKS)
+    edited = [edit(view) if view.view.name == "last_flight" else view for view in spec.views]
+    spec = replace(spec, views=tuple(edited))
+
+    def repeated():
+        return next(each for each in leaks.prove(spec, run) if each.check == catalogue.REPEATED.name)
+
+    for finding in (repeated(), features.materialize(edited[1], run) and repeated()):
+        assert (finding.passed, finding.warn) == (False, True)
+        assert "those of features/last_flight cannot be judged: their declarations were edited" in finding.sentence
+    training_set.materialize(spec, Run(Settings.from_environment()))
+    assert repeated().passed
+
+
+def edit(spec):
+    return replace(spec, view=replace(spec.view, sql=spec.view.sql.replace("delay AS", "delay + 1 AS")))
 
 
 def test_on_an_empty_lake_it_says_what_to_materialize(taught, tmp_path):

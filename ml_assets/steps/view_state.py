@@ -1,0 +1,74 @@
+"""Whether the rows of a view are those of its declaration; if not, why: an edit, a check that refused, no run yet."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ml_assets.adapters.lake import Lake
+from ml_assets.errors import shorten
+from ml_assets.steps import features, refusals, view_versions
+from ml_assets.steps.run import Run
+from ml_assets.steps.specs import ViewSpec
+
+STANDS, EDITED, REFUSED, EMPTY = "stands", "edited", "refused", "no rows yet"
+
+
+class State(NamedTuple):
+    """In a word, and in sentences for each thing that is not as it should be."""
+
+    word: str
+    sentence: str = ""
+
+
+def of(spec: ViewSpec, lake: Lake, place: str, days: Sequence[str] | None = None) -> State:
+    """The state of some partitions of a view, by default of the newest; `place` says where it is declared."""
+    if days is None:
+        days = lake.partitions(spec.name)[-1:] if spec.daily and lake.exists(spec.name) else [""]
+    found = [State(REFUSED, refused(spec, lake)), State(EDITED, edited(spec, lake, place, days))]
+    found += [State(EMPTY, missing(spec, lake))] if not found[0].sentence else []
+    said = [each for each in found if each.sentence]
+    return State(said[0].word, " ".join(each.sentence for each in said)) if said else State(STANDS)
+
+
+def missing(spec: ViewSpec, lake: Lake) -> str:
+    """Why no row of a view is in the lake; empty where there are some."""
+    if has_rows(spec, lake):
+        return ""
+    return refused(spec, lake) or f"{spec.name} holds nothing yet: no run of it has succeeded. {_advice(spec)}"
+
+
+def has_rows(spec: ViewSpec, lake: Lake) -> bool:
+    """Whether any row of a view is in the lake."""
+    return lake.exists(spec.name) and lake.dataset(spec.name).count_rows() > 0
+
+
+def refused(spec: ViewSpec, lake: Lake) -> str:
+    """What the run said that refused partitions which were not computed since; empty where none did."""
+    found = refusals.standing(spec, lake)
+    if not found:
+        return ""
+    newest = max(found)
+    which = f" of {newest}" if spec.daily else ""
+    more = f" So were {shorten(list(found)[:-1], 3)}." if len(found) > 1 else ""
+    advice = _advice(spec, newest or "DAY").replace("Materialize", "Put that right and materialize")
+    return f"The rows of {spec.name}{which} were refused: {refusals.said(found[newest])}.{more} {advice}"
+
+
+def edited(spec: ViewSpec, lake: Lake, place: str, days: Sequence[str]) -> str:
+    """That rows of some partitions are of an older definition; empty where they are not."""
+    old = view_versions.older_days(spec, lake, days)
+    if not old:
+        return ""
+    which = f" of {shorten(old, 3)}" if spec.daily else ""
+    return f"The rows of {spec.name}{which} are of the definition before your edit of {place}. {_advice(spec, old[-1])}"
+
+
+def overdue(spec: ViewSpec, run: Run, days: Sequence[str]) -> list[str]:
+    """Of some partitions those whose rows were made by another definition, or from other rows, than stand now."""
+    memo, inputs = features.work(spec, run, days)
+    entries = {day: memo.read(day) for day in inputs}
+    return [day for day, entry in entries.items() if entry and entry.fingerprint != memo.fingerprint(inputs[day])]
+
+
+def _advice(spec: ViewSpec, day: str = "DAY") -> str:
+    partition = f" --partition {day}" if spec.daily else ""
+    return f"Materialize it: dg launch --assets '{spec.name}'{partition}"
