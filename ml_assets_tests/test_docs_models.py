@@ -90,7 +90,7 @@ class Shop:
             env=inherited | here,
             capture_output=True,
             text=True,
-            timeout=290,
+            timeout=800,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -131,6 +131,7 @@ def comparable(said):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_shop_of_the_readme_answers_as_the_pages_say(tmp_path):
     shop = Shop(tmp_path)
     said = shop("materialize")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,11 +39,14 @@ app = typer.Typer(
     Declare tables, feature views, models and endpoints in YAML below [b]defs/[/b]: they become one graph of assets that
     runs itself, from delivered files to an endpoint that is watched.
 
-    [b]First steps:[/b] [cyan]ml-assets demo[/cyan] builds the flights example before your eyes.
-    [cyan]ml-assets dev[/cyan] runs the UI and the daemon; then, in another terminal,
-    [cyan]ml-assets feed flights --until 2013-05-07[/cyan] lands data, and the sensors take it from there.
+    [b]See it:[/b] [cyan]ml-assets demo[/cyan] builds the flights example before your eyes.
 
-    Everything that is written goes below [b]ML_ASSETS_HOME[/b] (default: [b]var/[/b] in the working directory).""",
+    [b]In a project:[/b] [cyan]ml-assets check[/cyan] says what is wrong in the declarations,
+    [cyan]ml-assets materialize[/cyan] runs what is due, [cyan]ml-assets endpoint status[/cyan] says where it answers;
+    or [cyan]ml-assets dev[/cyan] runs the UI and a daemon that does the same by itself.
+
+    Commands work on the project in the working directory; without one ([b]\\[tool.dg.project][/b] in pyproject.toml),
+    on the flights example. What is written goes below [b]ML_ASSETS_HOME[/b] (default: [b]var/[/b] there).""",
 )
 feed = typer.Typer(no_args_is_help=True, help="Land data of an example, as its source systems would deliver it.")
 endpoint = typer.Typer(no_args_is_help=True, help="Look at the endpoints of this installation, or end their servers.")
@@ -88,7 +92,9 @@ def _options(
 @feed.command()
 def flights(
     until: Annotated[datetime, typer.Option(help="The world as it was at the end of this UTC day.", **_DAY)],
-    since: Annotated[datetime, typer.Option("--from", help="The first day to land.", **_DAY)] = _FIRST_DAY,
+    since: Annotated[
+        datetime, typer.Option("--from", help="The first day to land.", show_default="2013-01-01", **_DAY)
+    ] = _FIRST_DAY,
     grain: Annotated[Grain, typer.Option(help="A file per day, as a back-delivery, or per hour.")] = Grain.DAY,
     to: Annotated[str | None, typer.Option(help="Where to land. [dim]default: the configured place[/dim]")] = None,
 ) -> None:
@@ -110,7 +116,10 @@ def flights(
 def dev(
     port: Annotated[int | None, typer.Option(help="Port of the UI. [dim]default: 3000, or a free one[/dim]")] = None,
 ) -> None:
-    """Run the Dagster UI and daemon with all sensors on, until Ctrl-C, which ends everything this started."""
+    """Run the Dagster UI and daemon with all sensors on, until Ctrl-C, which ends everything this started.
+
+    Its history is in [b]dagster/[/b] below ML_ASSETS_HOME, whatever DAGSTER_HOME says.
+    """
     from ml_assets.demo.development import run
     from ml_assets.orchestration.loading import Location
 
@@ -131,7 +140,7 @@ def demo(
 
 @app.command()
 def check() -> None:
-    """Load the definitions of the project and say what is wrong as file:line."""
+    """Load the definitions of the project in the working directory, and say what is wrong as file:line."""
     from ml_assets.orchestration.loading import Location, listed, load
 
     sys.path.insert(0, str(Path.cwd()))
@@ -141,17 +150,41 @@ def check() -> None:
 
 @endpoint.command()
 def status(name: Annotated[str | None, typer.Argument(help="The endpoint. [dim]default: all[/dim]")] = None) -> None:
-    """Say what serves: address, versions and their shares of the traffic."""
+    """Say what serves: address, versions and their shares of the traffic.
+
+    The address itself shows what serves, and ADDRESS/docs how to ask, with the fields of a request.
+    """
     for each in _endpoints(name):
         typer.echo(_sentence(each.status()))
 
 
 @endpoint.command()
 def stop(name: Annotated[str | None, typer.Argument(help="The endpoint. [dim]default: all[/dim]")] = None) -> None:
-    """End the servers, gently first. What they served stays installed and is started again by the graph."""
+    """End the servers, gently first. What they served stays installed.
+
+    `ml-assets materialize endpoints/NAME` starts a server again, and so does a sensor of `ml-assets dev`.
+    """
     for each in _endpoints(name):
         ended = each.stop()
         typer.echo(f"{each.config.name}: {'stopped' if ended else 'no server was running'}.")
+
+
+def _let_flow(commands: typer.Typer) -> None:
+    """Let paragraphs of help fill the terminal, which Typer does for the first alone; lists of examples keep lines."""
+    for each in (commands.info, *commands.registered_commands):
+        text = each.help if isinstance(each.help, str) else each.callback.__doc__ if each.callback else None
+        paragraphs = cleandoc(text or "").split("\n\n")
+        each.help = "\n\n".join(part if _is_list(part) else part.replace("\n", " ") for part in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance:
+            _let_flow(group.typer_instance)
+
+
+def _is_list(paragraph: str) -> bool:
+    return paragraph.startswith("[dim]") or all(line.startswith("[") for line in paragraph.splitlines())
+
+
+_let_flow(app)
 
 
 @contextmanager

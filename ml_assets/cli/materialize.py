@@ -25,18 +25,20 @@ if TYPE_CHECKING:
     from ml_assets.orchestration.by_hand import Outcome
     from ml_assets.steps.works import Asset
 
-_EXAMPLES = "+releases/arrival_delay, tables/*, group:flights"
+_SELECTION = "Assets as Dagster selects them; + is with all upstream: +releases/arrival_delay, tables/*, group:flights."
 
 
 def materialize(
     selection: Annotated[
         list[str] | None,
-        typer.Argument(help=f"Assets, as Dagster selects them: {_EXAMPLES}. [dim]default: everything[/dim]"),
+        typer.Argument(
+            help=f"Assets as Dagster selects them; a + before: with all upstream. {_EXAMPLES}. [dim]default: everything[/dim]"
+        ),
     ] = None,
     days: Annotated[
         str | None, typer.Option(metavar="A..B", help="Only these UTC days. [dim]default: all that are due[/dim]")
     ] = None,
-    upstream: Annotated[bool, typer.Option("--upstream", help="Also what they are made from; as a + before.")] = False,
+    upstream: Annotated[bool, typer.Option("--upstream", help="Also all that they are made from.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run now, and run nothing.")] = False,
 ) -> None:
     """Run assets here and now, without a daemon: what is new, in order, many days at once.
@@ -46,7 +48,9 @@ def materialize(
 
     The runs are recorded in the Dagster instance of DAGSTER_HOME; where that is not set, in that of `ml-assets dev`.
 
-    [dim]ml-assets materialize '+features/carrier_delays' --days 2013-01-01..2013-01-31[/dim]
+    [dim]ml-assets materialize --dry-run[/dim]
+    [dim]ml-assets materialize +features/carrier_delays --days 2013-01-01..2013-01-31[/dim]
+    [dim]ml-assets materialize +releases/arrival_delay[/dim]
     """
     from ml_assets.orchestration import by_hand
     from ml_assets.orchestration.loading import Location, definitions
