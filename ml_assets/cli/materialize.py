@@ -31,9 +31,7 @@ _SELECTION = "Assets as Dagster selects them; + is with all upstream: +releases/
 def materialize(
     selection: Annotated[
         list[str] | None,
-        typer.Argument(
-            help=f"Assets as Dagster selects them; a + before: with all upstream. {_EXAMPLES}. [dim]default: everything[/dim]"
-        ),
+        typer.Argument(help=f"{_SELECTION} [dim]default: everything[/dim]"),
     ] = None,
     days: Annotated[
         str | None, typer.Option(metavar="A..B", help="Only these UTC days. [dim]default: all that are due[/dim]")
