@@ -85,6 +85,10 @@ GRID_FITS = Check(
     "The moments at which rows become known are no multiples of twice the grid, once there are enough to tell.",
     blocking=True,
 )
+FULL = Check(
+    "windows_are_no_longer_than_the_history",
+    "The days of the table in the lake reach as far back as the longest window: its features are whole.",
+)
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
 ONLINE = Check(
     "online_store_holds_the_newest_rows",
@@ -108,7 +112,8 @@ def of_features(spec: ViewSpec) -> tuple[Check, ...]:
 
 def of_view(spec: ViewSpec) -> tuple[Check, ...]:
     """The checks of a view; each has a finding in every run that materializes."""
-    return (*of_rows(spec), ARRIVES, RETAINED, ONLINE, *of_features(spec))
+    full = (FULL,) if spec.view.aggregations else ()
+    return (*of_rows(spec), ARRIVES, *full, RETAINED, ONLINE, *of_features(spec))
 
 
 def of_rows(spec: ViewSpec) -> tuple[Check, ...]:

@@ -20,6 +20,7 @@ from ml_assets.steps import (
     online,
     refusals,
     retained,
+    window_history,
 )
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import runs_of, shift, start_of
@@ -70,7 +71,7 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     refused = {partition: made_from for partition, made_from in asked.items() if partition not in good}
     refusals.keep(spec, run.lake, refused, refusals.failed((*findings, *judged.findings)))
     # late rows are right rows: they are served, and what is downstream in this run is stopped by the check
-    findings += (*arrival_lag.findings(spec, run, rows, due), *judged.findings)
+    findings += (*_of_inputs(spec, run, rows, due), *judged.findings)
     if not good:
         return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, None, list(produced))))}
     rows = among(rows, "partition_key", good) if judged.refused else rows
@@ -90,17 +91,21 @@ def _of_nothing(spec: ViewSpec, run: Run, due: Sequence[str], produced: Mapping[
     """What is said where no row came out."""
     sentence = "No rows came out: nothing was judged."
     judged = (Finding(check.name, False, sentence, warn=True) for check in catalogue.of_features(spec))
-    late = arrival_lag.findings(spec, run, None, due)
-    return (*late, *judged, *online.findings(spec, run, None, list(produced)))
+    return (*_of_inputs(spec, run, None, due), *judged, *online.findings(spec, run, None, list(produced)))
 
 
 def _of_standing(spec: ViewSpec, run: Run, days: Sequence[str]) -> tuple[Finding, ...]:
     """What is said when nothing is due; a store that has lost the view is filled again."""
     return (
-        *arrival_lag.findings(spec, run, None, days),
+        *_of_inputs(spec, run, None, days),
         *feature_profiles.not_judged(spec),
         *online.findings(spec, run, None, days),
     )
+
+
+def _of_inputs(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> tuple[Finding, ...]:
+    """What is said of the tables: whether their rows come in time, and reach as far back as windows do."""
+    return (*arrival_lag.findings(spec, run, rows, days), *window_history.findings(spec, run, rows))
 
 
 def work(spec: ViewSpec, run: Run, partitions: Sequence[str]) -> Work:
