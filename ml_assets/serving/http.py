@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,24 +20,28 @@ from ml_assets.serving.service import Answer, Call, Service
 
 MOST_BYTES = 4 * 1024 * 1024
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_MISSING = (
+    "For each view without a row, why: `unknown entity` (no row of it by then is kept), `too old: 3d > 2d`, `nothing"
+    " stored` (of the whole view) or `null key: origin is null in the request`. Its features are then the view's"
+    " defaults, else null."
+)
 _encode = msgspec.json.Encoder().encode
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """One scored row: its id in the prediction log, and the seconds since each view's row (null: none counted).
+    """One scored row. Requests with the header `x-request-purpose: check` also get the inputs that were scored."""
 
-    `missing_views` says for each view without a row why: `unknown entity` (no row of it by then is kept),
-    `too old: 3d > 2d`, `nothing stored` (of the whole view) or `null key`. Its features are then the view's
-    defaults, else null.
-
-    Requests with the header `x-request-purpose: check` also get the inputs that were scored, before encoding.
-    """
-
-    prediction_id: str
-    score: float
-    feature_ages: dict[str, float | None]
-    missing_views: dict[str, str]
-    features: dict[str, float | str | None] | msgspec.UnsetType = msgspec.UNSET
+    prediction_id: Annotated[str, msgspec.Meta(description="Its id in the prediction log.")]
+    score: Annotated[float, msgspec.Meta(description="The probability that the label is true, from 0 to 1.")]
+    feature_ages: Annotated[
+        dict[str, float | None],
+        msgspec.Meta(description="By view, seconds from the feature row to the prediction time; null: no row counted."),
+    ]
+    missing_views: Annotated[dict[str, str], msgspec.Meta(description=_MISSING)]
+    features: Annotated[
+        dict[str, float | str | None] | msgspec.UnsetType,
+        msgspec.Meta(description="The inputs by name, before encoding."),
+    ] = msgspec.UNSET
 
 
 class Predictions(msgspec.Struct, frozen=True):

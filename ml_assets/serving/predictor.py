@@ -191,9 +191,13 @@ class _View:
         times = [at[number] - self._delay for number in asked]
         answers = dict(zip(asked, store.lookup_many(self._stored, [keys[n] for n in asked], times), strict=True))
         return [
-            self._counted(answers[number], instant, order) if number in answers else (None, self._defaults, NULL_KEY)
-            for number, instant in enumerate(at)
+            self._counted(answers[number], instant, order) if number in answers else self._without_key(row)
+            for number, (row, instant) in enumerate(zip(rows, at, strict=True))
         ]
+
+    def _without_key(self, row: Row) -> _Found:
+        null = ", ".join(name for name, position in self._in_row.items() if row[position] is None)
+        return None, self._defaults, f"{NULL_KEY}: {null} is null in the request"
 
     def _counted(self, found: tuple[int, tuple] | None, at: int, order: tuple[int, ...]) -> _Found:
         if found is None:

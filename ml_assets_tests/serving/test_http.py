@@ -222,6 +222,13 @@ def test_metrics_count_answers_refusals_and_rows():
 
 def test_the_openapi_document_is_whole_and_describes_every_field(client: Client):
     document = client.request("GET", "/openapi.json").json()
+    said = {
+        name: each["description"]
+        for name, each in document["components"]["schemas"]["Prediction"]["properties"].items()
+    }
+    assert "probability" in said["score"]
+    assert "seconds" in said["feature_ages"]
+    assert "is null in the request" in said["missing_views"]
     instance = document["components"]["schemas"]["Instance"]
     assert set(instance["properties"]) == {*world.INSTANCE, "seats", "at"}
     assert set(instance["required"]) == {"carrier", "distance_miles", "departs_at"}

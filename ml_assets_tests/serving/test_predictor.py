@@ -176,7 +176,7 @@ def test_each_view_without_a_row_says_why(predictor: Predictor):
     assert missing(predictor) == {}
     assert missing(predictor, ("ZZ", None, *ROW[2:])) == {
         "carrier_delays": "unknown entity",
-        "origin_congestion": "null key",
+        "origin_congestion": "null key: origin is null in the request",
     }
     late = world.NOON_US + 2 * 24 * world.HOUR_US
     assert missing(predictor, at=late) == {"carrier_delays": "too old: 2d 1h > 2d"}
@@ -217,7 +217,9 @@ def test_defaults_stand_where_no_row_counts_and_the_reason_is_said():
     features = scored.features[0]
     assert (features["carrier_delays__mean_6h"], features["carrier_delays__count_6h"]) == (0.25, None)
     assert (features["origin_congestion__mood"], features["origin_congestion__departures_1h"]) == ("calm", None)
-    assert scored.missing == [{"carrier_delays": "unknown entity", "origin_congestion": "null key"}]
+    assert scored.missing == [
+        {"carrier_delays": "unknown entity", "origin_congestion": "null key: origin is null in the request"}
+    ]
     assert scored.ages_us == [{"carrier_delays": None, "origin_congestion": None}]
 
 
