@@ -30,7 +30,8 @@ def run(tmp_path):
 def test_help_teaches_the_first_steps_and_every_command(run):
     ran = run("--help")
     assert ran.returncode == 0
-    for word in ("demo", "dev", "feed", "endpoint", "check", "ml-assets feed flights --until", "ML_ASSETS_HOME"):
+    steps = ("ml-assets feed flights --until", "ml-assets materialize", "ML_ASSETS_HOME")
+    for word in ("demo", "dev", "feed", "endpoint", "check", *steps):
         assert word in ran.stdout
 
 

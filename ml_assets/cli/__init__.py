@@ -39,7 +39,8 @@ app = typer.Typer(
     Declare tables, feature views, models and endpoints in YAML below [b]defs/[/b]: they become one graph of assets that
     runs itself, from delivered files to an endpoint that is watched.
 
-    [b]See it:[/b] [cyan]ml-assets demo[/cyan] builds the flights example before your eyes.
+    [b]See it:[/b] [cyan]ml-assets demo[/cyan] builds the flights example before your eyes;
+    [cyan]ml-assets feed flights --until 2013-05-07[/cyan] lands more of its data.
 
     [b]In a project:[/b] [cyan]ml-assets check[/cyan] says what is wrong in the declarations,
     [cyan]ml-assets materialize[/cyan] runs what is due, [cyan]ml-assets endpoint status[/cyan] says where it answers;
