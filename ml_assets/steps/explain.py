@@ -5,6 +5,7 @@ Nothing is decided here. `works` gives the record and the inputs that the step i
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -67,11 +68,30 @@ def verdicts(asset: Asset, run: Run) -> dict[str, Verdict]:
 
 
 def one(asset: Asset, run: Run, partition: str) -> Verdict:
-    """The decision on one partition; one that nothing is known of waits for what it is made from."""
+    """The decision on one partition; one that nothing is known of waits for what it is made from.
+
+    Raises MlAssetsError where the asset cannot have such a partition.
+    """
     found = verdicts(asset, run)
+    if partition not in found:
+        _require_partition(asset, partition)
     upstream = shorten(asset.upstream()) or "its source"
     nothing = Verdict(Decision.WAITS, (f"{upstream} has nothing for {partition or 'it'} yet",))
     return found.get(partition) or next((v for v in found.values() if v.decision is Decision.WAITS), nothing)
+
+
+def _require_partition(asset: Asset, partition: str) -> None:
+    days = asset.days()
+    if not days:
+        raise MlAssetsError(f"{asset.name} has no partitions: ask without {partition}.")
+    first, last = days
+    until = last.isoformat() if last else "today, and on"
+    try:
+        day = date.fromisoformat(partition)
+    except ValueError:
+        day = None
+    if day is None or partition != day.isoformat() or day < first or (last and day > last):
+        raise MlAssetsError(f"{partition} is no partition of {asset.name}: its days are {first} .. {until}.")
 
 
 def upstream_due(asset: Asset, run: Run, every: Mapping[str, Asset]) -> dict[str, list[str]]:

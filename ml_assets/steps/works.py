@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +21,7 @@ from ml_assets.steps import (
 from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Work
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import EndpointSpec, ModelSpec, TableSpec, ViewSpec
+from ml_assets.steps.specs import EndpointSpec, Input, ModelSpec, TableSpec, ViewSpec
 from ml_assets.tables.expectations import References
 
 
@@ -102,6 +103,11 @@ class Asset:
         """The asset's name, `layer/name`."""
         return f"{self.layer}/{self.spec.view.name if self.layer == 'features' else self.spec.name}"
 
+    def days(self) -> tuple[date, date | None] | None:
+        """Its first day, and the last one if it has an end; None for an asset without partitions."""
+        table = _DAYS_OF[self.layer](self.spec)
+        return (table.first_day, table.last_day) if table and table.first_day else None
+
     def upstream(self) -> list[str]:
         """The names of what it is made from, directly."""
         return list(dict.fromkeys(_UPSTREAM[self.layer](self.spec)))
@@ -118,6 +124,22 @@ def _of_training_set(spec: ModelSpec) -> list[str]:
 def _of_predictions(spec: EndpointSpec) -> list[str]:
     return [spec.endpoint, spec.model.spine.table, *(view.name for view in spec.model.views)]
 
+
+def _days_of_view(spec: ViewSpec) -> Input | None:
+    return spec.tables[0] if spec.daily else None
+
+
+_DAYS_OF: Mapping[str, Callable[[Any], Input | None]] = MappingProxyType(
+    {
+        **dict.fromkeys(("raw", "tables"), lambda spec: spec),
+        "features": _days_of_view,
+        "labels": lambda spec: spec.spine,
+        **dict.fromkeys(("training_sets", "models", "evaluations", "releases", "endpoints"), lambda _: None),
+        **dict.fromkeys(
+            ("predictions", "outcomes", "consistency", "drift", "performance"), lambda spec: spec.model.spine
+        ),
+    }
+)
 
 _UPSTREAM: Mapping[str, Callable[[Any], list[str]]] = MappingProxyType(
     {

@@ -51,3 +51,21 @@ def test_programs_read_json(airline):
 )
 def test_a_wrong_name_is_answered_with_those_there_are(airline, name, said):
     assert said in airline.refused("explain", name)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tables/flights", "2012-12-31"), "tables/flights: its days are 2013-01-01 .. 2013-01-31."),
+        (("features/carrier_delays", "2013-02-01"), "2013-02-01 is no partition of features/carrier_delays: its"),
+        (("tables/flights", "January"), "January is no partition of tables/flights"),
+        (("raw/flights", "20130101"), "20130101 is no partition of raw/flights"),
+        (("features/carrier_attributes", "2013-01-02"), "features/carrier_attributes has no partitions: ask without"),
+    ],
+)  # fmt: skip
+def test_a_day_that_cannot_be_is_said_to_be_none_and_which_are(airline, words, said):
+    assert said in airline.refused("explain", *words)
+
+
+def test_a_day_that_may_still_come_waits(airline):
+    assert "Waits: its source has nothing for 2013-01-20 yet" in airline.said("explain", "raw/flights", "2013-01-20")
