@@ -69,12 +69,14 @@ def compared(
 ) -> Trained:
     """Compare a bundle with the rows of the training set that it holds, and with those that the server is asked about.
 
-    Gives nothing for a version that the registry does not tell of.
+    Gives nothing for a version that the registry does not tell of, or that an earlier release of ml_assets trained.
     """
     version = registered.tags.get("training_set.lake_version") if registered else None
     if registered is None or version is None:
         return Trained()
     manifest = pins.read(lake, registered.tags["training_set.manifest"])
+    if not {"declaration", "views"} <= manifest.keys():
+        return Trained()
     rows, golden = _rows(spec, lake, packed, int(version), asked)
     differing, joined = _joined(packed.schema, lake, rows, manifest["versions"])
     return Trained(
