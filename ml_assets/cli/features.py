@@ -13,7 +13,7 @@ from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.versions import moment, said_moment
 from ml_assets.cli import project
 from ml_assets.cli.explain import place
-from ml_assets.cli.output import Form, Format, Limit, Output, emit, note, show, writing
+from ml_assets.cli.output import Form, Format, Limit, Output, emit, note, shortened, show, writing
 from ml_assets.engine import connect, quote
 from ml_assets.errors import MlAssetsError, TableNotFoundError, shorten
 
@@ -145,7 +145,7 @@ def get(
     asked = _asked([word for word in names if "=" not in word], lake)
     when = moment(at) if at else clock.now()
     exact = form in (Format.JSON, Format.JSONL)
-    written = json.dumps if exact else str
+    written = json.dumps if exact else _short if form is Format.TABLE and not output else str
     require_entity([spec for spec, _ in asked], wanted)
     note(f"As of {said_moment(when)}.")
     lines: list[dict[str, Any]] = []
@@ -277,6 +277,10 @@ def _lines(
             line |= {"online": text(online.values[feature]), "same": "yes" if online.gives(offline, feature) else "NO"}
         age = in_words(at - offline.row_at) if offline.row_at else None
         yield {**line, "row at": said_moment(offline.row_at) if offline.row_at else None, "age": age}
+
+
+def _short(value: Any) -> str:
+    return shortened(value) if isinstance(value, float) else str(value)
 
 
 def _day(spec: "ViewSpec", lake: Lake, partition: str | None) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FEW = 20
 _WIDEST = 60
 _GAP = 2
+_SIX_DIGITS = 1e6
 
 
 class Format(StrEnum):
@@ -110,6 +111,11 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers: Sequ
     Console().print(table)
 
 
+def shortened(value: float) -> str:
+    """A number as people read it: six significant digits, and all of those before the point."""
+    return str(float(f"{value:.6g}") if abs(value) < _SIX_DIGITS else round(value, 0))
+
+
 def _format_of(output: Path) -> Format:
     found = next((form for form in _COPY if output.suffix == f".{form.value}"), None)
     if found is None:
@@ -140,6 +146,8 @@ _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UBIGINT", "U
 def _as_text(name: str, kind: str) -> str:
     quoted = '"' + name.replace('"', '""') + '"'
     value = f"CAST({quoted} AS VARCHAR)"
+    if kind in ("DOUBLE", "FLOAT"):
+        return quoted  # by `shortened`
     # times come in UTC; the marker of the zone is on every one
     return f"replace({value}, '+00', 'Z') AS {quoted}" if kind == "TIMESTAMP WITH TIME ZONE" else f"{value} AS {quoted}"
 
@@ -177,7 +185,7 @@ def _widths(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
 
 
 def _cell(value: Any) -> str:
-    return "null" if value is None else str(value)
+    return "null" if value is None else shortened(value) if isinstance(value, float) else str(value)
 
 
 def _copy(con: "duckdb.DuckDBPyConnection", rows: "duckdb.DuckDBPyRelation", form: Format, output: Path | None) -> None:

@@ -25,10 +25,18 @@ def run(settings: Settings, location: Location, port: int | None) -> None:
         address = services.start_dagster(port=port)
         where = f"Dagster is at {address}, with all sensors on. Data: {settings.home}. Ctrl-C ends it."
         console.print(where, soft_wrap=True, highlight=False)
-        console.print(f"Land data in another terminal: ml-assets feed flights --until {_next(settings)}", style="dim")
+        if said := hint(settings, location):
+            console.print(said, style="dim")
         while True:
             services.require_alive()
             time.sleep(1)
+
+
+def hint(settings: Settings, location: Location) -> str:
+    """How to go on with the shipped example; empty for another project, which has sources of its own."""
+    if location != Location():
+        return ""
+    return f"Land data in another terminal: ml-assets feed flights --until {_next(settings)}"
 
 
 def _next(settings: Settings) -> date:

@@ -208,3 +208,27 @@ def test_the_catalogue_is_one_page_with_every_view_and_feature(shop, tmp_path):
     assert "tables/flights.delay" in page
     assert "SELECT carrier, known_at, arrived_at AS event_timestamp" in page
     assert not re.search(r"(src|href)=\"(?!#)", page)  # nothing from elsewhere
+
+
+@pytest.fixture
+def thirds(shop, tmp_path):
+    """Means that no double holds exactly, and one with many digits before the point."""
+    own = shop.copied(tmp_path)
+    stored = own.lake.dataset("features/carrier_delays").to_table()
+    for name, value in (("delay_mean_6h", 0.1 + 0.2), ("delay_mean_1d", 12345678.9), ("delay_count_6h", 2 / 3e9)):
+        place = stored.column_names.index(name)
+        stored = stored.set_column(place, name, [[value] * stored.num_rows])
+    own.lake.write("features/carrier_delays", stored, partitions=list(DAYS))
+    return own
+
+
+def test_tables_show_six_digits_and_files_all_of_them(thirds):
+    shown = thirds.said("features", "preview", "carrier_delays", "--limit", "1").splitlines()[1].split()
+    assert shown[-4:] == ["0.3", "6.66667e-10", "12345679.0", "8.0"]
+    said = thirds.said("features", "get", "carrier_delays", "--entity", "carrier=UA", "--at", "2013-01-03T12:30")
+    assert "0.30000000000000004" not in said
+    assert " 0.3 " in said
+    for form in ("csv", "json", "jsonl"):
+        words = ("get", "carrier_delays", "--entity", "carrier=UA", "--at", "2013-01-03T12:30", "--format", form)
+        assert "0.30000000000000004" in thirds.said("features", *words)
+        assert "0.30000000000000004" in thirds.said("features", "preview", "carrier_delays", "--format", form)
