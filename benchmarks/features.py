@@ -13,7 +13,6 @@ from statistics import median
 
 from benchmarks import flights
 from benchmarks.cost import Cost, measured, report
-from ml_assets.engine import scratch
 from ml_assets.features.compute import compute
 from ml_assets.features.view import Aggregation, FeatureView
 from ml_assets.steps import features
@@ -83,8 +82,7 @@ def step(home: str, first: str, last: str) -> None:
 def rows(home: str, first: str, last: str) -> None:
     """Compute the rows of the days of all views; another day changes nothing in a static one."""
     for spec in (spec for spec in views() if spec.daily or first != last):
-        with scratch(threads=None) as con:
-            features.open_tables(spec, flights.step(home).lake, con, first if spec.daily else "", last)
+        with features.opened(spec, flights.step(home).lake, first if spec.daily else "", last) as con:
             compute(con, spec.view, first=start_of(first), last=start_of(last) + DAY)
 
 

@@ -41,20 +41,21 @@ def dataset_of(
     below, kind = fs.SubTreeFileSystem(root, filesystem), ds.ParquetFileFormat()
     files = [
         kind.make_fragment(path, below, partition_expression=None if key is None else ds.field(PARTITION) == key)
-        for path, key in _paths(table, partitions)
+        for path, key, _ in files_of(table, partitions)
     ]
     return ds.FileSystemDataset(files, pa.schema(table.schema().to_arrow()), kind, below)
 
 
-def _paths(table: "DeltaTable", partitions: Partitions) -> list[tuple[str, str | None]]:
+def files_of(table: "DeltaTable", partitions: Partitions) -> list[tuple[str, str | None, int | None]]:
+    """The files of these partitions: path, partition, and how many rows it has if the log says so."""
     import pyarrow as pa
 
     added: pa.Table = pa.table(table.get_add_actions(flatten=True))  # pyright: ignore[reportArgumentType]
-    column = f"partition.{PARTITION}"
-    paths = added["path"].to_pylist()
-    keys = added[column].to_pylist() if column in added.column_names else [None] * len(paths)
+    names = ("path", f"partition.{PARTITION}", "num_records")
+    nothing = [None] * len(added)
+    columns = [added[name].to_pylist() if name in added.column_names else nothing for name in names]
     wanted = _wanted(partitions)
-    return [(unquote(path), key) for path, key in zip(paths, keys, strict=True) if key is None or wanted(key)]
+    return [(unquote(path), key, n) for path, key, n in zip(*columns, strict=True) if key is None or wanted(key)]
 
 
 def _wanted(partitions: Partitions) -> Callable[[str], bool]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters import snapshots
 from ml_assets.adapters.content import EMPTY, PARTITION, WHOLE, Content, content_of
-from ml_assets.adapters.files import PartitionRange, Partitions, dataset_of
+from ml_assets.adapters.files import PartitionRange, Partitions, dataset_of, files_of
 from ml_assets.adapters.objects import Objects
 from ml_assets.adapters.replacement import (
     Replacement,
@@ -164,6 +164,11 @@ class Lake(Objects):
         """List the partitions that hold rows, sorted; none for an unpartitioned table."""
         table = self._table(name, version)
         return sorted(keys_of(table)) if is_partitioned(table) else []
+
+    def n_rows(self, name: str, *, partitions: Partitions = None) -> int | None:
+        """Count rows by what the log says of files, without a look at them; None where it does not say."""
+        counts = [n for _, _, n in files_of(self._table(name), partitions)]
+        return None if None in counts else sum(n or 0 for n in counts)
 
     def content(self, name: str, *, partitions: Partitions = None, version: int | None = None) -> dict[str, Content]:
         """Hash the stored rows in one scan, per partition (listed ones without rows too) or under `""`."""

@@ -72,7 +72,8 @@ def together(history: "pa.Table", current: "pa.Table") -> "pa.Table":
 
     schema, replaced = PROFILE_SCHEMA(), set(current["partition_key"].to_pylist())
     kept = history.filter(pa.array([key not in replaced for key in history["partition_key"].to_pylist()], pa.bool_()))
-    return pa.concat_tables([profiles.select(schema.names).cast(schema) for profiles in (kept, current)])
+    selected = [profiles.select(schema.names) for profiles in (kept, current)]
+    return pa.concat_tables([rows if rows.schema.equals(schema) else rows.cast(schema) for rows in selected])
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,7 @@ def test_partitions_are_chosen_by_name_or_range(lake, con, partitions, expected)
     lake.write(NAME, day_rows(*DAYS), partitions=DAYS)
     assert read(lake, con, partitions=partitions) == rows_of(day_rows(*expected))
     assert list(lake.content(NAME, partitions=partitions)) == sorted({*expected, *_named(partitions)})
+    assert lake.n_rows(NAME, partitions=partitions) == 3 * len(expected)
 
 
 def _named(partitions) -> list[str]:

@@ -73,6 +73,20 @@ def test_day_by_day_gives_the_rows_of_all_days_at_once(landed, view):
     assert by_day == at_once
 
 
+def test_many_rows_are_shared_out_among_threads_and_come_out_as_few_do_in_one(landed, monkeypatch):
+    monkeypatch.setenv("ML_ASSETS_THREADS", "3")
+    asked, spec = "SELECT current_setting('threads')", landed.view(DAILY[0])
+    with features.opened(spec, landed.lake, FIRST, LAST) as con:
+        assert con.execute(asked).fetchall() == [(1,)]
+    in_one = versions(compute(landed, DAILY[0]).produced)
+    monkeypatch.setattr(features, "_FEW", 0)
+    with features.opened(spec, landed.lake, FIRST, LAST) as con:
+        assert con.execute(asked).fetchall() == [(3,)]
+    rmtree(landed.lake.uri)
+    take_in(landed, *WEEK)
+    assert versions(compute(landed, DAILY[0]).produced) == in_one
+
+
 def test_late_data_changes_only_the_days_after_it_was_known(landed):
     before = compute(landed, "carrier_delays")
     landed.land("2013-01-03-late.parquet", flights("2013-01-03", hours=(20,), carriers=("UA",)))
