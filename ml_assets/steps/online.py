@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake, PartitionRange
-from ml_assets.adapters.online import OnlineStore, ViewSchema, instant, microseconds
+from ml_assets.adapters.online import Found, OnlineStore, ViewSchema, instant, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
 from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import StoreUnavailableError, shorten
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-_COMPARED = 10_000
+_COMPARED, _AT_ONCE = 10_000, 500
 _Put = Callable[["pa.Table", datetime, datetime], None]
 _AT, _LAST, _OF = "_ml_assets_at", "_ml_assets_last", "_ml_assets_of"
 
@@ -186,13 +186,19 @@ def _differing(spec: ViewSpec, store: OnlineStore, name: str, wanted: "pa.Table"
     of_lake = encoded(ViewSchema(stored.entity, (*features, _AT)), wanted)
     values = [decode(row) for _, _, row in of_lake]
     keys = [tuple(decode(key)) for key, _, _ in of_lake]
-    found = store.lookup_many(name, keys, [at for *_, at in values])
+    found = _looked_up(store, name, keys, [at for *_, at in values])
     rows = [row and (row[0], encode([row[1][place] for place in places])) for row in found]
     return [
         ", ".join(map(str, key))
         for key, row, (_, at, _), (*wanted_values, _) in zip(keys, rows, of_lake, values, strict=True)
         if row != (at, encode(wanted_values))
     ]
+
+
+def _looked_up(store: OnlineStore, name: str, keys: Sequence[tuple], at: Sequence[int]) -> list[Found | None]:
+    """Some at a time, since Redis answers nobody meanwhile."""
+    parts = [slice(n, n + _AT_ONCE) for n in range(0, len(keys), _AT_ONCE)]
+    return [row for part in parts for row in store.lookup_many(name, keys[part], at[part])]
 
 
 def _finding(

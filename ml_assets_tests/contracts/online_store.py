@@ -119,6 +119,10 @@ class OnlineStoreContract:
         self.replace(store, 0, 3, ("UA", 0, 1.0), ("UA", 1, 2.0), ("AA", 3, 3.0), since=1)
         assert (self.at(store, 0), self.at(store, 1)) == (None, (1, 2))
 
+    def test_where_all_rows_expire_there_is_no_newest_one(self, store):
+        self.replace(store, 0, 3, ("UA", 0, 1.0), ("AA", 3, 3.0), since=9)
+        assert (self.at(store, 9), store.newest("v"), store.views()) == (None, None, ["v"])
+
     def test_where_rows_last_each_entity_keeps_the_row_that_counts_at_the_moment_and_all_later_ones(self, store):
         ua = [("UA", hour, float(hour)) for hour in (0, 2, 6, 9)]
         self.replace(store, 0, 9, *ua, ("AA", 0, 3.0), ("DL", 8, 8.0), since=4, lasting=True)

@@ -1,8 +1,11 @@
--- Rows of some entities that are too old; KEYS: entities. ARGV: prefix of the rows' keys, since when rows stay,
--- 1 where of each entity the row that counts then stays as well, then the entities.
+-- Rows of some entities that are too old; KEYS: entities, time of the view's newest row. ARGV: prefix of the rows' keys,
+-- since when rows stay, 1 where of each entity the row that counts then stays as well, then the entities.
+local prefix, since, lasting = unpack(ARGV, 1, 3)
+local newest = tonumber(redis.call('GET', KEYS[2]) or '-inf')
+if lasting ~= '1' and newest < tonumber(since) then redis.call('DEL', KEYS[2]) end
 for place = 4, #ARGV do
-  local key, first = ARGV[1] .. ARGV[place], ARGV[2]
-  if ARGV[3] == '1' then first = redis.call('ZREVRANGEBYSCORE', key, first, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] end
+  local key, first = prefix .. ARGV[place], since
+  if lasting == '1' then first = redis.call('ZREVRANGEBYSCORE', key, since, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] end
   if first then redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. first) end
   if redis.call('EXISTS', key) == 0 then redis.call('SREM', KEYS[1], ARGV[place]) end
 end

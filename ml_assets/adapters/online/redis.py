@@ -122,12 +122,12 @@ class RedisOnlineStore(OnlineStore):
         return len(taken) if self._apply(keys=keys, args=[*values, min(times), max(times)]) else None
 
     def _expire(self, view: str, expiry: Expiry) -> None:
-        entities, rule = _key(view, "entities"), [_rows(view), expiry.since, int(expiry.lasting)]
+        keys, rule = [_key(view, "entities"), _key(view, "newest")], [_rows(view), expiry.since, int(expiry.lasting)]
         cursor = -1
         while cursor:
-            found: Any = self._writer.sscan(entities, max(cursor, 0), count=_EXPIRED_AT_ONCE)
+            found: Any = self._writer.sscan(keys[0], max(cursor, 0), count=_EXPIRED_AT_ONCE)
             cursor, some = found
-            self._expire_some(keys=[entities], args=[*rule, *some])
+            self._expire_some(keys=keys, args=[*rule, *some])
 
     def _stage(self, view: str, taken: Sequence[Encoded]) -> tuple[str, int]:
         name = _key(view, f"staged:{uuid4().hex}")
