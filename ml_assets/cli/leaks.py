@@ -118,12 +118,12 @@ def _proofs(models: "list[Model]", views: "list[FeatureView]", run: "Run") -> It
         elif refused := view_state.refused(spec, run.lake):
             yield Proof("", spec.name, WARNING, refused, {})
         else:
-            yield _missing(spec.name, spec.tables[0].first_day if spec.daily else None)
+            yield _missing(spec.name)
     for model in models:
         spec = model.spec(known)
         yield _by_type(model)
         if not run.lake.exists(spec.training_set):
-            yield _missing(spec.training_set, None)
+            yield _missing(spec.training_set)
             continue
         yield from _of_training_set(spec, run)
 
@@ -157,9 +157,8 @@ def _hindsight(spec: "ViewSpec", run: "Run", where: str) -> Proof:
     return replace(found, verdict=WARNING, evidence=f"Not computed since, so it cannot be judged. {because}")
 
 
-def _missing(asset: str, first_day: Any) -> Proof:
-    command = f"dg launch --assets '{asset}'" + (f" --partition {first_day}" if first_day else "")
-    return Proof("", asset, NOTHING, f"Nothing is in the lake yet. Materialize it: {command}", {})
+def _missing(asset: str) -> Proof:
+    return Proof("", asset, NOTHING, f"Nothing is in the lake yet. Materialize it: ml-assets materialize +{asset}", {})
 
 
 def _by_type(model: "Model") -> Proof:

@@ -83,9 +83,7 @@ def stored_table(lake: Lake, name: str) -> str:
             return candidate
     plain = candidates[-1].removeprefix("tables/")
     if candidates[-1].startswith("tables/") and plain in specs():
-        first = specs()[plain].first_day
-        command = launch(plain, [first.isoformat()] if first else [])
-        raise TableNotFoundError(f"{candidates[-1]} holds nothing yet. Materialize it: {command}")
+        raise TableNotFoundError(f"{candidates[-1]} holds nothing yet. Materialize it: {materialize(plain)}")
     raise TableNotFoundError(unknown(name, found, "table in the lake called"))
 
 
@@ -102,14 +100,10 @@ def keys_of(name: str) -> tuple[str, ...]:
     return ("file", "row") if layer == "quarantine" else ()
 
 
-def launch(table: str, partitions: Iterable[str] = ()) -> str:
-    """The command that stores and validates a table's deliveries; `dg launch` takes one partition at a time."""
-    wanted = sorted(p for p in partitions if p)
-    command = f"dg launch --assets 'raw/{table},tables/{table}'"
-    if not wanted:
-        return command
-    more = f", and so on to {wanted[-1]}; the sensors of `ml-assets dev` do all of them" if len(wanted) > 1 else ""
-    return f"{command} --partition {wanted[0]}{more}"
+def materialize(table: str, partitions: Iterable[str] = ()) -> str:
+    """The command that stores and validates a table's deliveries."""
+    days = sorted(p for p in partitions if p)
+    return f"ml-assets materialize +tables/{table}" + (f" --days {days[0]}..{days[-1]}" if days else "")
 
 
 def importable(folder: Path | None = None) -> None:

@@ -241,7 +241,7 @@ def _tell_release(spec: "TableSpec", found: "Outcome", *, dry_run: bool) -> None
         typer.echo(
             "They are delivered to raw, and in the table once it is materialized: the schedule that reconciles does"
         )
-        typer.echo(f"so within twenty minutes, or now: {project.launch(spec.name, found.decided)}")
+        typer.echo(f"so within twenty minutes, or now: {project.materialize(spec.name, found.decided)}")
 
 
 def _rows(n: int) -> str:

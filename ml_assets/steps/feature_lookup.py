@@ -188,7 +188,7 @@ def _kinds(spec: ViewSpec, con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
     if missing := [name for name in (*spec.view.entity, *spec.view.features()) if name not in kinds]:
         raise FeatureError(
             f"{spec.name} was edited and is not computed anew: its rows lack {shorten(missing)}. Materialize it:"
-            f" dg launch --assets '{spec.name}'"
+            f" ml-assets materialize +{spec.name}"
         )
     return kinds
 

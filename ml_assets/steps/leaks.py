@@ -50,7 +50,7 @@ def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
     wanted = [name for view in spec.views for name in view.view.qualified_features()]
     if absent := [name for name in wanted if name not in rows.column_names]:
         problem = f"{spec.training_set} has no {shorten(absent)}: it was made by another declaration."
-        raise FeatureError(f"{problem} Materialize it again: dg launch --assets '{spec.training_set}'")
+        raise FeatureError(f"{problem} Materialize it again: ml-assets materialize +{spec.training_set}")
     sampled = _sampled(spec, rows)
     repeated = _repeated(spec, run, rows)
     try:

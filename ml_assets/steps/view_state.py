@@ -49,7 +49,7 @@ def refused(spec: ViewSpec, lake: Lake) -> str:
     newest = max(found)
     which = f" of {newest}" if spec.daily else ""
     more = f" So were {shorten(list(found)[:-1], 3)}." if len(found) > 1 else ""
-    advice = _advice(spec, newest or "DAY").replace("Materialize", "Put that right and materialize")
+    advice = _advice(spec).replace("Materialize", "Put that right and materialize")
     return f"The rows of {spec.name}{which} were refused: {refusals.said(found[newest])}.{more} {advice}"
 
 
@@ -59,7 +59,7 @@ def edited(spec: ViewSpec, lake: Lake, place: str, days: Sequence[str]) -> str:
     if not old:
         return ""
     which = f" of {shorten(old, 3)}" if spec.daily else ""
-    return f"The rows of {spec.name}{which} are of the definition before your edit of {place}. {_advice(spec, old[-1])}"
+    return f"The rows of {spec.name}{which} are of the definition before your edit of {place}. {_advice(spec)}"
 
 
 def overdue(spec: ViewSpec, run: Run, days: Sequence[str]) -> list[str]:
@@ -69,6 +69,5 @@ def overdue(spec: ViewSpec, run: Run, days: Sequence[str]) -> list[str]:
     return [day for day, entry in entries.items() if entry and entry.fingerprint != memo.fingerprint(inputs[day])]
 
 
-def _advice(spec: ViewSpec, day: str = "DAY") -> str:
-    partition = f" --partition {day}" if spec.daily else ""
-    return f"Materialize it: dg launch --assets '{spec.name}'{partition}"
+def _advice(spec: ViewSpec) -> str:
+    return f"Materialize it: ml-assets materialize +{spec.name}"

@@ -181,7 +181,7 @@ def test_what_a_person_gets_wrong_is_said_in_a_sentence(shop, words, sentence):
 
 def test_a_view_without_rows_says_how_to_get_some(shop, tmp_path):
     empty = Airline(shop.code, tmp_path, shop.spec)
-    assert "dg launch --assets 'features/carrier_delays'" in empty.refused("features", "preview", "carrier_delays")
+    assert "ml-assets materialize +features/carrier_delays" in empty.refused("features", "preview", "carrier_delays")
     assert "not yet" in empty.said("features", "list")
     assert "features/carrier_delays" in empty.said("features", "show", "carrier_delays")
 

@@ -151,11 +151,8 @@ def test_on_an_empty_lake_it_says_what_to_materialize(taught, tmp_path):
     code, found = proofs(empty, "late")
     assert code == 0
     assert found["training_sets/late", ""]["verdict"] == NOTHING
-    assert "dg launch --assets 'training_sets/late'" in found["training_sets/late", ""]["evidence"]
-    assert (
-        "dg launch --assets 'features/last_flight' --partition 2013-01-01"
-        in found["features/last_flight", ""]["evidence"]
-    )
+    assert "ml-assets materialize +training_sets/late" in found["training_sets/late", ""]["evidence"]
+    assert "ml-assets materialize +features/last_flight" in found["features/last_flight", ""]["evidence"]
 
 
 def test_a_wrong_name_is_answered_with_those_there_are(taught):

@@ -36,7 +36,7 @@ def test_a_release_is_tried_done_logged_and_not_done_again(own):
     ]
     said = own.said(*corrected)
     assert said.startswith("1 row of flights (2013-01-03: 1) released.\n")
-    assert "dg launch --assets 'raw/flights,tables/flights' --partition 2013-01-03" in said
+    assert "ml-assets materialize +tables/flights --days 2013-01-03..2013-01-03" in said
     assert "No row of flights in quarantine without a decision matches." in own.refused(*corrected)
     (line,) = json.loads(own.said("quarantine", "log", "flights", "--format", "json"))
     assert (line["actor"], line["action"], line["rows"], line["rules"], line["reason"]) == (

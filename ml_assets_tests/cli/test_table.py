@@ -68,7 +68,10 @@ def test_a_version_and_a_moment_give_what_was_there_then(airline):
     ("arguments", "said"),
     [
         (("read", "flihgts"), "There is no table in the lake called 'flihgts'. Did you mean tables/flights"),
-        (("read", "carriers"), "tables/carriers holds nothing yet. Materialize it: dg launch --assets 'raw/carriers"),
+        (
+            ("read", "carriers"),
+            "tables/carriers holds nothing yet. Materialize it: ml-assets materialize +tables/carriers",
+        ),
         (("read", "hotel/flights"), "There is no declared table called 'hotel/flights'. Did you mean flights?"),
         (
             ("read", "flights", "--as-of", "2013-03-01"),
