@@ -134,7 +134,7 @@ def comparable(said):
 @pytest.mark.timeout(900)
 def test_the_shop_of_the_readme_answers_as_the_pages_say(tmp_path):
     shop = Shop(tmp_path)
-    said = shop("materialize")
+    said = shop("materialize", "+endpoints/late_order")
     try:
         for line in (each.split("  ")[0] for each in fenced(README, "text")[-1].splitlines() if "/late_order" in each):
             assert line in said or line.startswith("$")
@@ -215,6 +215,8 @@ WRONG = {
     "warn: 0.15, fail: 0.2": ("warn: 0.5, fail: 0.2", "must not be above fail"),
     "cooldown: 6d": ("cooldown: 6 days", "is no duration"),
     'schedule: "0 4 * * 1"': ("schedule: every monday", "The schedule"),
+    "estimator: lightgbm": ("estimator: xgboost", "'lightgbm'"),
+    "strategy: all_at_once": ("strategy: canary", "'all_at_once'"),
     "allow: []": ("allow: [carrier_speed__hours]", "there is no feature"),
 }
 

@@ -4,7 +4,7 @@ import re
 import tomllib
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ from ml_assets.errors import DeclarationError, shorten
 if TYPE_CHECKING:
     import dagster as dg
 
+_RESOLVED = re.compile(r"(?P<file>.+):(?P<line>\d+) - (?P<path>[\w.\[\]]+)$", re.MULTILINE)  # and where it builds one
 _PLACE = re.compile(r"`?(?P<path>.+) at (?P<file>.+):(?P<line>\d+)`?$")  # how Dagster names a field of a YAML file
 
 
@@ -76,9 +77,9 @@ def definitions(location: Location) -> "dg.Definitions":
 def problems(error: BaseException) -> list[str]:
     """What a person must correct, from the innermost error that says where it is."""
     chain = list(_chain(error))
-    for each in chain:
+    for number, each in enumerate(chain):
         if found := _located(each):
-            return found
+            return [_placed(problem, chain[:number]) for problem in found]
     return [f"{_frame(chain[-1])}{type(chain[-1]).__name__}: {chain[-1]}"]
 
 
@@ -122,6 +123,14 @@ def _field(names: tuple[int | str, ...], message: str) -> str:
     if place := _PLACE.search(path):
         return f"{place['file']}:{place['line']}: {place['path']}: {message}"
     return f"{path}: {message}"
+
+
+def _placed(problem: str, around: Sequence[BaseException]) -> str:
+    """A problem with the place that an error around it names, where it has none of its own."""
+    places = [place for error in around if (place := _RESOLVED.match(str(error)))]
+    if not places or re.match(r".+:\d+: ", problem):
+        return problem
+    return f"{places[-1]['file']}:{places[-1]['line']}: {places[-1]['path']}.{problem}"
 
 
 def _frame(error: BaseException) -> str:
