@@ -144,6 +144,34 @@ class TestCheck:
         assert ran.returncode == 1
         assert f"{tmp_path}/shop/definitions.py:2: ModuleNotFoundError" in ran.stderr
 
+    def test_a_project_that_is_not_installed_is_told_how_to_be(self, run, write, tmp_path):
+        write(ORDERS)
+        (tmp_path / "shop").rename(tmp_path / "elsewhere")
+        for command in (["check"], ["explain", "tables/orders"]):
+            ran = run(*command)
+            assert ran.returncode == 1
+            assert f"{tmp_path}/pyproject.toml:2: [tool.dg.project] asks for the module shop.de" in ran.stderr
+            assert (
+                "there is no 'shop' that Python finds. Install the project into this environment: `pip install -e"
+                in ran.stderr
+            )
+
+    def test_a_project_without_definitions_is_told_to_write_them(self, run, write, tmp_path):
+        write(ORDERS)
+        (tmp_path / "shop" / "definitions.py").unlink()
+        assert "there is no 'shop.definitions' that Python finds. Write shop/definitions.py," in run("check").stderr
+
+    def test_declarations_below_others_are_an_error_and_not_left_out(self, run, write, tmp_path):
+        write(ORDERS)
+        below = tmp_path / "shop" / "defs" / "orders" / "late"
+        below.mkdir()
+        (below / "defs.yaml").write_text(ORDERS.replace("name: orders", "name: late"))
+        ran = run("check")
+        assert ran.returncode == 1
+        assert (
+            f"{below}/defs.yaml:1: nothing of this is read, since {below.parent}/defs.yaml is above it." in ran.stderr
+        )
+
 
 DEFINITIONS = """\
 from pathlib import Path

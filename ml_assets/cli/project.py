@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +33,13 @@ def loaded(folder: Path) -> "Project":
 
     from ml_assets.components.declared import Declared
     from ml_assets.components.project import Project
-    from ml_assets.orchestration.loading import problems
+    from ml_assets.orchestration.loading import imported, problems
 
     root, module = _defs_module(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            tree = dg.ComponentTree.from_module(defs_module=import_module(module), project_root=root)
+            tree = dg.ComponentTree.from_module(defs_module=imported(module, root), project_root=root)
             return Project(tree.get_all_components(of_type=Declared))
         except Exception as error:
             raise DeclarationError("\n".join(problems(error))) from error

@@ -88,7 +88,7 @@ class Declared(dg.Component, Schema):
     )
     owners: Sequence[str] = Field(
         default=("team:ml",),
-        description="Who answers for it: `team:<name>` or mail addresses.",
+        description="Who answers for it: `team:<name>` or mail addresses; default: `team:ml`.",
         examples=[["team:ops"]],
     )
     group: str | None = Field(
@@ -107,6 +107,7 @@ class Declared(dg.Component, Schema):
         component._place = place  # noqa: SLF001
         component._check_name()  # noqa: SLF001
         component._check_owners()  # noqa: SLF001
+        component._check_nothing_below()  # noqa: SLF001
         return component
 
     def error(self, problem: str, *path: str | int) -> DeclarationError:
@@ -154,6 +155,15 @@ class Declared(dg.Component, Schema):
     def op_name(self, layer: str) -> str:
         """A name for the step that Dagster shows in its run view."""
         return f"{self.use_case}__{layer}__{self.name}"
+
+    def _check_nothing_below(self) -> None:
+        """Refuse declarations in folders below: Dagster looks no further than the first `defs.yaml`."""
+        folder = self._place.folder
+        below = sorted(file for file in folder.rglob("defs.yaml") if file.parent != folder) if folder else []
+        if folder and below:
+            above = folder / "defs.yaml"
+            problem = f"nothing of this is read, since {above} is above it. Move it to a folder beside {folder.name}/"
+            raise DeclarationError(f"{problem}, or its declarations into that file.", file=below[0], line=1)
 
     def _check_owners(self) -> None:
         for owner in self.owners:

@@ -5,7 +5,7 @@ import tomllib
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ class Location:
 
     module: str = "ml_assets.definitions"
     name: str = "ml_assets"
+    folder: Path | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, folder: Path) -> "Location":
@@ -36,7 +37,9 @@ class Location:
             return cls()
         root = project["root_module"]
         return cls(
-            project.get("code_location_target_module", f"{root}.definitions"), project.get("code_location_name", root)
+            project.get("code_location_target_module", f"{root}.definitions"),
+            project.get("code_location_name", root),
+            folder,
         )
 
 
@@ -67,11 +70,30 @@ def definitions(location: Location) -> "dg.Definitions":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = _definitions(import_module(location.module))
+            found = _definitions(imported(location.module, location.folder))
             dg.Definitions.validate_loadable(found)
         except Exception as error:
             raise DeclarationError("\n".join(problems(error))) from error
     return found
+
+
+def imported(module: str, folder: Path | None) -> Any:
+    """A module of a project; DeclarationError with the next step where Python does not find it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if folder is None or not error.name or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise _not_found(module, error.name, folder / "pyproject.toml") from error
+
+
+def _not_found(module: str, name: str, file: Path) -> DeclarationError:
+    said = [number for number, line in enumerate(file.read_text().splitlines(), 1) if name.partition(".")[0] in line]
+    advice = "Install the project into this environment: `pip install -e .`, or `uv sync`"
+    if "." in name:
+        advice = f"Write {name.replace('.', '/')}.py, or name another module there"
+    problem = f"[tool.dg.project] asks for the module {module}, and there is no '{name}' that Python finds"
+    return DeclarationError(f"{problem}. {advice}.", file=file, line=said[-1] if said else 1)
 
 
 def problems(error: BaseException) -> list[str]:
