@@ -14,6 +14,7 @@ blizzard of 9 February and the holidays; nothing was called dead or constant.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 LEAST_HISTORY, LEAST_CONSTANT = 7, 14
 REFERENCE, LEAST_REFERENCE, COMPARED, LEAST_COMPARED = 28, 14, 28, 10
 MAJOR, REACH = 0.25, 3.5
+_READ = ["partition_key", "column", "n", "nulls", "distinct", "minimum", "maximum", "histogram", "top"]
 _MOSTLY, _GRID, _WORDS = 0.9, 200, 20
 
 Rows = Sequence[Mapping[str, Any]]  # the profiles of one feature, one for each day that has rows, in order
@@ -68,7 +70,7 @@ def recent(profiles: "pa.Table") -> Mapping[str, Rows]:
     import pyarrow.compute as pc
 
     keys = sorted(set(profiles["partition_key"].to_pylist()))[-REMEMBERED - 1 :]
-    kept = profiles.filter(pc.is_in(profiles["partition_key"], pa.array(keys, pa.string())))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
+    kept = profiles.select(_READ).filter(pc.is_in(profiles["partition_key"], pa.array(keys, pa.string())))  # pyright: ignore[reportAttributeAccessIssue]  made at run time
     found: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(kept.to_pylist(), key=lambda row: row["partition_key"]):
         if row["column"] != ROWS and row["n"]:
@@ -147,7 +149,7 @@ _Bins = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 def _below(rows: Rows) -> tuple[Floats, _Bins]:
     """How many values lie below each point of a grid over all days; between the edges of bins they lie evenly."""
-    steps = [_steps(row["histogram"]) for row in rows]
+    steps = _steps([row["histogram"] for row in rows])
     points = np.unique(np.concatenate([xs for xs, _ in steps]))
     grid = points[np.linspace(0, len(points) - 1, min(len(points), _GRID)).astype(int)]
     # In a bin narrower than a double can divide by, the interpolation is infinite: it ends at the end of the bin.
@@ -155,14 +157,17 @@ def _below(rows: Rows) -> tuple[Floats, _Bins]:
     return np.array(found), _tenths
 
 
-def _steps(histogram: Rows) -> tuple[Floats, Floats]:
-    """The edges of bins and how many values lie below each; a bin without width is a step."""
-    if not histogram:
-        return np.array([]), np.array([])
-    low, high, n = (np.array([each[name] for each in histogram], dtype=float) for name in ("low", "high", "n"))
-    starts = np.where(high > low, low, np.nextafter(low, -np.inf))
-    total = np.cumsum(n)
-    return np.column_stack([starts, high]).ravel(), np.column_stack([total - n, total]).ravel()
+def _steps(histograms: Sequence[Rows]) -> list[tuple[Floats, Floats]]:
+    """The edges of the bins of each and how many values lie below them; a bin without width is a step."""
+    bins = [(each["low"], each["high"], each["n"]) for histogram in histograms for each in histogram]
+    low, high, n = np.array(bins, dtype=float).reshape(-1, 3).T
+    edges = np.column_stack([np.where(high > low, low, np.nextafter(low, -np.inf)), high])
+    ends = np.cumsum([len(histogram) for histogram in histograms])
+    found = []
+    for first, last in pairwise([0, *ends]):
+        total = np.cumsum(n[first:last])
+        found.append((edges[first:last].ravel(), np.column_stack([total - n[first:last], total]).ravel()))
+    return found
 
 
 def _tenths(before: Floats, now: Floats) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml_assets.engine import connect, quote
+from ml_assets.engine import quote, scratch
 from ml_assets.features.view import MICROSECOND, FeatureView, grid_time, window_name
 from ml_assets.records import Finding
 from ml_assets.steps import catalogue
@@ -120,7 +120,7 @@ def _lag(view: FeatureView, spec: TableSpec, run: Run, live: Mapping[str, Sequen
     parts = [_arrivals(spec, run, day, files) for day, files in live.items()]
     if not parts or not (rows := pa.concat_tables(parts)).num_rows:
         return None
-    with connect() as con:
+    with scratch() as con:
         con.register("arrivals", rows)
         known = "epoch_us(known_at)"
         promised = grid_time(known, view.every // MICROSECOND) if view.every else known
@@ -160,7 +160,7 @@ def _read_arrivals(spec: TableSpec, run: Run, files: Sequence[Stored]) -> "pa.Ta
     delivered = gather(given, contract, spec.format, spec.schema_drift).rows
     known_at = "known_at" if contract.column("known_at") else spec.known_at or "_arrived_at"
     same = ", ".join(quote(name) for name in contract.names())
-    with connect() as con:
+    with scratch() as con:
         con.register("delivered", delivered)
         return con.sql(f"""
             SELECT ({known_at}) AS known_at, min(_arrived_at) AS arrived_at FROM delivered

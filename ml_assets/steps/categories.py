@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake
-from ml_assets.engine import connect, literal, quote
+from ml_assets.engine import literal, quote, scratch
 from ml_assets.features.encode import Input
 from ml_assets.steps.specs import ModelSpec, ViewSpec
 
@@ -40,7 +40,7 @@ def counted(rows: "pa.Table") -> list[Counted]:
         f" WHERE value IS NOT NULL GROUP BY value"
         for name in text
     )
-    with connect() as con:
+    with scratch(threads=None) as con:
         con.register("counted", rows)
         found = con.sql(f"{' UNION ALL '.join(each)} ORDER BY ALL").fetchall()
     return [Counted(name, value, n, first) for name, value, n, first in found]

@@ -9,7 +9,7 @@ from ml_assets import clock
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.adapters.online import Found, OnlineStore, ViewSchema, instant, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
-from ml_assets.engine import connect, literal, quote
+from ml_assets.engine import literal, quote, scratch
 from ml_assets.errors import StoreUnavailableError, shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
 from ml_assets.records import Finding, unchanged
@@ -87,7 +87,7 @@ def _newest(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table") -> 
 
 
 def _counting(spec: ViewSpec, rows: "pa.Table", since: int) -> "pa.Table":
-    with connect() as con:
+    with scratch(threads=None) as con:
         con.register("rows", rows)
         return con.sql(counting(spec.view.entity, "rows", since)).to_arrow_table()
 
@@ -98,7 +98,7 @@ def _put_older(spec: ViewSpec, lake: Lake, since: datetime, put: _Put) -> None:
     span = PartitionRange(None, until.date().isoformat())
     while version != (now := lake.version(spec.name)):
         version = now
-        with connect() as con:
+        with scratch(threads=None) as con:
             lake.register(con, "rows", spec.name, partitions=span)
             older = con.sql(counting(spec.view.entity, "rows", microseconds(until))).to_arrow_table()
         put(older, _ALWAYS[0], until)
@@ -138,9 +138,9 @@ def _wanted(spec: ViewSpec, run: Run) -> "pa.Table":
     lake, days = run.lake, sorted(run.lake.partitions(spec.name), reverse=True) if spec.daily else [""]
     known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in spec.view.entity)
     for day in days:
-        with connect() as con:
+        with scratch() as con:
             lake.register(con, "stored", spec.name, partitions=[day] if day else None)
-            con.execute(f"CREATE VIEW rows AS SELECT * FROM stored WHERE {known}")
+            con.execute(f"CREATE TEMP VIEW rows AS SELECT * FROM stored WHERE {known}")
             ((newest,),) = con.sql(f"SELECT epoch_us(max({FEATURE_TIMESTAMP})) FROM rows").fetchall()
             if newest is not None:
                 since = newest if spec.daily else kept(spec, run).expiry(newest).since

@@ -71,7 +71,8 @@ def together(history: "pa.Table", current: "pa.Table") -> "pa.Table":
     import pyarrow as pa
 
     schema, replaced = PROFILE_SCHEMA(), set(current["partition_key"].to_pylist())
-    kept = history.filter(pa.array([key not in replaced for key in history["partition_key"].to_pylist()], pa.bool_()))
+    keep = [key not in replaced for key in history["partition_key"].to_pylist()]
+    kept = history if all(keep) else history.filter(pa.array(keep, pa.bool_()))
     selected = [profiles.select(schema.names) for profiles in (kept, current)]
     return pa.concat_tables([rows if rows.schema.equals(schema) else rows.cast(schema) for rows in selected])
 
