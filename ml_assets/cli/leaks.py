@@ -72,6 +72,8 @@ def leaks(
         typer.echo(json.dumps([vars(proof) for proof in found], indent=1, default=str))
     else:
         show(("verdict", "asset", "proof", "evidence"), [(p.verdict, p.asset, p.proof, p.evidence) for p in found])
+        for proof in found:
+            _show_values(proof)
         _summarize(found)
     if any(proof.verdict == LEAK for proof in found):
         raise typer.Exit(1)
@@ -171,6 +173,14 @@ def _by_type(model: "Model") -> Proof:
     listed = "; ".join(f"{table}: {shorten(names, 8)}" for table, names in late.items())
     said = f"Only as outcomes are used {listed}." if late else "No contract marks a column as `after_event`."
     return Proof(_BY_TYPE, f"models/{model.name}", GOOD, said, {"columns": late})
+
+
+def _show_values(proof: Proof) -> None:
+    """The rows that came out otherwise, with what is stored and what it is without later data."""
+    values = proof.numbers.get("values") if proof.verdict == LEAK else None
+    if values:
+        typer.echo(f"\n{proof.asset}, {proof.proof}: the first values that differ")
+        show(("row", "feature", "as stored", "without later data"), [tuple(value.values()) for value in values])
 
 
 def _summarize(found: list[Proof]) -> None:

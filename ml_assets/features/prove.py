@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CUTS = 4
 _POISON = 987_654
+_SHOWN = 10
 
 # In words, and which of the rows known later are still there.
 _APART = (("removed", "false"), ("poisoned", "true"))
@@ -25,13 +26,27 @@ _TOGETHER = tuple((("removed or poisoned", f"rowid % 2 = {half}"),) for half in 
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A value of a row that came out otherwise; values as text, None where they are null."""
+
+    row: str
+    feature: str
+    stored: str | None
+    without_later_data: str | None
+
+
+@dataclass(frozen=True)
 class Proof:
-    """Whether all rows came out the same, how many were compared, the first differences in words, and what to do."""
+    """Whether all rows came out the same, how many were compared, the first differences in words, and what to do.
+
+    `values` has the first ten values that differ.
+    """
 
     identical: bool
     n_rows: int
     differences: tuple[str, ...]
     advice: str = ""
+    values: tuple[Difference, ...] = ()
 
 
 def time_travel(
@@ -46,7 +61,7 @@ def time_travel(
     difference means that the SQL uses a row before its `known_at`, or that the stored rows are not those of these
     tables. Raises FeatureError where a recomputation fails.
     """
-    differences: list[str] = []
+    differences: list[_Differing] = []
     with con.cursor() as past:  # what it creates is its own
         given = [_given(con, past, view, table) for table in view.tables]
         past.register("_stored", stored)
@@ -59,7 +74,9 @@ def time_travel(
                 differences += _differences_at(past, view, first, last, cut, manner)
         ((n_rows,),) = past.execute(f"SELECT count(*) FROM _stored WHERE {_range(view, first, last)}").fetchall()
         advice = _advice(con, past, view, given, cuts) if differences and view.sql else ""
-    return Proof(not differences, n_rows, tuple(differences[:5]), advice)
+    values = {(value.row, value.feature): value for found in reversed(differences) for value in found.values()}
+    said = tuple(found.sentence() for found in differences[:5])
+    return Proof(not differences, n_rows, said, advice, tuple(sorted(values.values(), key=_place))[:_SHOWN])
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def _poison(past: duckdb.DuckDBPyConnection, whole: str, name: str, kind: str) -
 
 def _differences_at(
     past: duckdb.DuckDBPyConnection, view: FeatureView, first: datetime, last: datetime, cut: datetime, manner: str
-) -> list[str]:
+) -> "list[_Differing]":
     rows = compute(past, view, first=first, last=min(last, cut + MICROSECOND))
     past.register("_again", rows)
     reach = f"{FEATURE_TIMESTAMP} <= {_sql(cut)} AND {_range(view, first, last)}"
@@ -147,9 +164,34 @@ def _range(view: FeatureView, first: datetime, last: datetime) -> str:
     return f"{FEATURE_TIMESTAMP} <= {_sql(last)}" if view.is_static else inside
 
 
+@dataclass(frozen=True)
+class _Differing:
+    """A row that is not the same, or not there, on one of the sides; `features` has name and both values of each."""
+
+    row: str
+    is_stored: bool
+    is_again: bool
+    features: list[dict[str, str | None]]
+    hidden: str
+
+    def sentence(self) -> str:
+        what = "is stored but not recomputed" if not self.is_again else "is recomputed but not stored"
+        if self.is_stored and self.is_again:
+            what = f"has other values in {shorten(str(each['name']) for each in self.features)}"
+        return f"{self.row} {what} with {self.hidden}"
+
+    def values(self) -> list[Difference]:
+        both = self.is_stored and self.is_again
+        return [Difference(self.row, str(f["name"]), f["stored"], f["again"]) for f in self.features if both]
+
+
+def _place(value: Difference) -> tuple[str, str]:
+    return value.row, value.feature
+
+
 def _differences(
     past: duckdb.DuckDBPyConnection, view: FeatureView, columns: list[str], reach: str, hidden: str
-) -> list[str]:
+) -> list[_Differing]:
     identity = [*view.entity, FEATURE_TIMESTAMP]
     try:
         rows = past.execute(_comparison(identity, columns, reach)).fetchall()
@@ -157,31 +199,30 @@ def _differences(
         raise FeatureError(
             f"The stored rows of '{view.name}' lack a column of the view: {shorten(columns)}."
         ) from error
-    return [_sentence(view, row, hidden) for row in rows]
+    return [_Differing(_named(view, row), row[-3], row[-2], row[-1], hidden) for row in rows]
+
+
+def _named(view: FeatureView, row: tuple) -> str:
+    *entity, moment = row[: len(view.entity) + 1]
+    named = ", ".join(f"{name}={value}" for name, value in zip(view.entity, entity, strict=True))
+    return f"{named} at {moment.isoformat()}"
 
 
 def _comparison(identity: list[str], columns: list[str], reach: str) -> str:
-    """At most five rows: identity, whether stored and recomputed, and the features that differ."""
+    """At most ten rows: identity, whether stored and recomputed, and the features that differ with both values."""
     features = [name for name in columns if name not in {*identity, "partition_key"}]
     named = ", ".join(f"coalesce(s.{quote(name)}, a.{quote(name)})" for name in identity)
     equal = " AND ".join(f"s.{quote(name)} = a.{quote(name)}" for name in identity)
-    unequal = [f"s.{quote(name)} IS DISTINCT FROM a.{quote(name)}" for name in features]
-    which = ", ".join(
-        f"CASE WHEN {test} THEN {literal(name)} END" for name, test in zip(features, unequal, strict=True)
-    )
+    unequal = {name: f"s.{quote(name)} IS DISTINCT FROM a.{quote(name)}" for name in features}
+    which = ", ".join(f"CASE WHEN {test} THEN {_both(name)} END" for name, test in unequal.items())
     present = f"s.{FEATURE_TIMESTAMP} IS NULL OR a.{FEATURE_TIMESTAMP} IS NULL"
     return f"""
         SELECT {named}, s.{FEATURE_TIMESTAMP} IS NOT NULL, a.{FEATURE_TIMESTAMP} IS NOT NULL,
-            list_filter([{which}], lambda name: name IS NOT NULL)
+            list_filter([{which}], lambda each: each IS NOT NULL)
         FROM (FROM _stored WHERE {reach}) s FULL JOIN (FROM _again WHERE {reach}) a ON {equal}
-        WHERE {" OR ".join([present, *unequal])} ORDER BY ALL LIMIT 5"""
+        WHERE {" OR ".join([present, *unequal.values()])} ORDER BY ALL LIMIT {_SHOWN}"""
 
 
-def _sentence(view: FeatureView, row: tuple, hidden: str) -> str:
-    *entity, moment = row[: len(view.entity) + 1]
-    named = ", ".join(f"{name}={value}" for name, value in zip(view.entity, entity, strict=True))
-    is_stored, is_again, features = row[-3:]
-    what = "is stored but not recomputed" if not is_again else "is recomputed but not stored"
-    if is_stored and is_again:
-        what = f"has other values in {shorten(features)}"
-    return f"{named} at {moment.isoformat()} {what} with {hidden}"
+def _both(feature: str) -> str:
+    stored, again = (f"{side}.{quote(feature)}::VARCHAR" for side in "sa")
+    return f"{{'name': {literal(feature)}, 'stored': {stored}, 'again': {again}}}"

@@ -1,5 +1,6 @@
 """HINDSIGHT: whether the newest rows of a view come out the same without later data, in a run and when asked again."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def finding(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table", 
     proof = time_travel(con, spec.view, rows, *span)
     if not proof.identical:
         said = shorten(proof.differences) + (f". {proof.advice}" if proof.advice else "")
-        return Finding(catalogue.HINDSIGHT.name, False, said, numbers={"compared": proof.n_rows})
+        numbers = {"compared": proof.n_rows, "values": [asdict(each) for each in proof.values]}
+        return Finding(catalogue.HINDSIGHT.name, False, said, numbers=numbers)
     same = f"{proof.n_rows:,} rows {of_what} came out the same."
     numbers = {"compared": proof.n_rows}
     return Finding(catalogue.HINDSIGHT.name, True, same, numbers=numbers) if proof.n_rows else _nothing(of_what)

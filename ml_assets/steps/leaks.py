@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST = 50_000
 _SLICE = 100_000
 _JUDGED = "split IN ('train', 'validation', 'test')"
-_NAMED, _PROOFS = 3, 2  # raise the latter when they find more
+_NAMED, _VALUES, _PROOFS = 3, 10, 2  # raise the last when they find more
 
 
 def findings(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
@@ -132,9 +132,9 @@ def _repeated(spec: ModelSpec, run: Run, rows: "pa.Table") -> Finding:
         more = shorten(found.differences, _NAMED)
         advice = "Find who wrote these values; materialize the features and then this training set again."
         sentence = f"Of {asked}, some came out otherwise: {more}. {advice}"
-        return Finding(
-            catalogue.REPEATED.name, False, sentence, numbers=numbers | {"different": len(found.differences)}
-        )
+        values = [asdict(each) for each in found.values[:_VALUES]]
+        numbers |= {"different": len(found.differences), "values": values}
+        return Finding(catalogue.REPEATED.name, False, sentence, numbers=numbers)
     if found.waiting:
         sentence = (
             f"Of {asked}, those of {shorten(found.waiting)} cannot be judged: their declarations were edited, or their"

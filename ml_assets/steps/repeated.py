@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import PartitionRange
 from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.join import join_as_of
+from ml_assets.features.prove import Difference
 from ml_assets.steps import catalogue, features, pins, view_state, view_versions
 from ml_assets.steps.days import shift, start_of
 from ml_assets.steps.memo import Memo
@@ -24,16 +25,30 @@ if TYPE_CHECKING:
 _MOMENTS = (0.2, 0.5, 0.8, 1.0)  # places in the time of the rows
 _ROWS, _REACH = 200, timedelta(minutes=15)
 _TICK = timedelta(microseconds=1)
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """How many rows were made again, what came out otherwise in words, and views that wait to be computed again."""
+    """How many rows were made again, what came out otherwise in words, and views that wait to be computed again.
+
+    `values` has up to ten values of each feature and moment that came out otherwise.
+    """
 
     n_rows: int
     moments: tuple[datetime, ...]
     differences: tuple[str, ...]
     waiting: tuple[str, ...]
+    values: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Differing:
+    """What is wrong in a sentence, the view that it is about ("" for the spine), and some of the values."""
+
+    sentence: str
+    view: str
+    values: tuple[Difference, ...] = ()
 
 
 def repeat(spec: ModelSpec, run: Run, rows: "pa.Table") -> Repetition:
@@ -50,8 +65,9 @@ def repeat(spec: ModelSpec, run: Run, rows: "pa.Table") -> Repetition:
         edited = _edited_since(spec, run) if differing else set[str]()
         late = {v.name for v in spec.views if differing and (v.name in edited or _waits(v, run, moment))}
         waiting |= late
-        found += [said for said, view in differing if f"features/{view}" not in late]
-    return Repetition(n_rows, tuple(moments), tuple(found), tuple(sorted(waiting)))
+        found += [each for each in differing if f"features/{each.view}" not in late]
+    said, values = tuple(each.sentence for each in found), tuple(value for each in found for value in each.values)
+    return Repetition(n_rows, tuple(moments), said, tuple(sorted(waiting)), values)
 
 
 def _samples(spec: ModelSpec, rows: "pa.Table") -> "Iterator[tuple[datetime, pa.Table]]":
@@ -103,12 +119,11 @@ def _since(spec: ViewSpec, run: Run, moment: datetime) -> datetime:
     return min([start_of(day) for day in run.lake.partitions(spec.name) if day], default=moment)
 
 
-def _differences(spec: ModelSpec, stored: "pa.Table", again: "pa.Table", moment: datetime) -> Iterator[tuple[str, str]]:
-    """What is wrong in a sentence, and the view that it is about ("" for the spine)."""
+def _differences(spec: ModelSpec, stored: "pa.Table", again: "pa.Table", moment: datetime) -> Iterator[_Differing]:
     keys = [*spec.spine.keys, "at"]
     made = [name for name in again.column_names if name not in (*keys, "known_at")]
     for name in (n for n in made if n not in stored.column_names and "__" in n):
-        yield f"the training rows have no '{name}'", _view_of(spec, name)
+        yield _Differing(f"the training rows have no '{name}'", _view_of(spec, name))
     with connect() as con:
         con.register("stored", stored)
         con.register("again", again)
@@ -117,31 +132,40 @@ def _differences(spec: ModelSpec, stored: "pa.Table", again: "pa.Table", moment:
             yield from _of_column(con, spec, keys, name, moment)
 
 
-def _unknown(con: "duckdb.DuckDBPyConnection", keys: Sequence[str], moment: datetime) -> Iterator[tuple[str, str]]:
+def _unknown(con: "duckdb.DuckDBPyConnection", keys: Sequence[str], moment: datetime) -> Iterator[_Differing]:
     named = ", ".join(map(quote, keys))
     found = con.execute(f"SELECT {named} FROM stored ANTI JOIN again USING ({named}) ORDER BY ALL").fetchall()
     if found:
         which = shorten(map(str, found[0]))
-        yield f"{len(found)} rows at {moment.isoformat()} are none of the spine, such as {which}", ""
+        yield _Differing(f"{len(found)} rows at {moment.isoformat()} are none of the spine, such as {which}", "")
 
 
 def _of_column(
     con: "duckdb.DuckDBPyConnection", spec: ModelSpec, keys: Sequence[str], name: str, moment: datetime
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[_Differing]:
     named, column = ", ".join(map(quote, keys)), quote(name)
     row_keys = ", ".join(f"s.{quote(key)}" for key in keys)
     found = con.execute(f"""
         SELECT s.{column}, a.{column}, {row_keys}
         FROM stored s JOIN again a USING ({named}) WHERE s.{column} IS DISTINCT FROM a.{column}
         ORDER BY ALL""").fetchall()
+    values = [
+        Difference(_row(keys, row), name, *(None if value is None else str(value) for value in (was, is_now)))
+        for was, is_now, *row in found[:_SHOWN]
+    ]
     if found:
         was, is_now, *row = found[0]
         which = ", ".join(f"{key}={value}" for key, value in zip(keys[:-1], row, strict=False))
-        yield (
+        said = (
             f"'{name}' of {len(found)} rows at {moment.isoformat()} holds what was not known then: {which} has {was},"
-            f" without later data it is {is_now}",
-            _view_of(spec, name),
+            f" without later data it is {is_now}"
         )
+        yield _Differing(said, _view_of(spec, name), tuple(values))
+
+
+def _row(keys: Sequence[str], row: Sequence[Any]) -> str:
+    named = ", ".join(f"{key}={value}" for key, value in zip(keys[:-1], row[:-1], strict=True))
+    return f"{named} at {row[-1].isoformat()}"
 
 
 def _view_of(spec: ModelSpec, column: str) -> str:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -108,6 +109,29 @@ def test_a_view_that_was_filled_by_hand_is_named(own):
     assert ran.returncode == 1
     assert "has other values in last_delay" in ran.stdout
     assert "1 found a leak" in ran.stderr
+    table = ran.stdout.partition("features/last_flight, recomputed_without_later_data_it_is_the_same: the first")[2]
+    header, *lines = table.splitlines()[1:]
+    assert header.split() == ["row", "feature", "as", "stored", "without", "later", "data"]
+    assert len(lines) == 10
+    (moment, stored, honest) = next(
+        re.fullmatch(r"carrier=UA at (\S+) +last_delay +(\S+) +(\S+)", line).groups() for line in lines if "=UA" in line
+    )
+    computed = {(row["carrier"], row["feature_timestamp"].isoformat()): row["last_delay"] for row in rows.to_pylist()}
+    assert (stored, float(honest)) == ("7.0", computed["UA", moment])
+
+
+def test_training_values_that_differ_are_shown_with_both_values(own):
+    rows = own.lake.dataset("training_sets/late").to_table()
+    own.lake.write("training_sets/late", with_column(rows, "last_flight__last_delay", [7.0] * rows.num_rows))
+    _, found = proofs(own, "late")
+    values = found["training_sets/late", "rows_come_out_the_same_without_later_data"]["numbers"]["values"]
+    assert 0 < len(values) <= 10
+    assert {(value["feature"], value["stored"]) for value in values} == {("last_flight__last_delay", "7.0")}
+    honest = {row["flight_id"]: row["last_flight__last_delay"] for row in rows.to_pylist()}
+    for value in values:
+        flight = value["row"].partition("flight_id=")[2].partition(" at")[0]
+        wanted = honest[flight]
+        assert value["without_later_data"] == (None if wanted is None else str(wanted))
 
 
 def test_a_training_set_of_another_declaration_is_a_warning(own, tmp_path):
