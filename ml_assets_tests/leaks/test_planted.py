@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ml_assets.errors import FeatureLeakError
@@ -133,7 +134,7 @@ def test_deliveries_that_say_outcomes_were_known_by_schedule_break_the_contract(
         f"SELECT * REPLACE (scheduled_departure_at AS known_at) FROM rows WHERE scheduled_departure_at::DATE = '{DAY}'",
         rows=rows,
     )
-    pa.parquet.write_table(early, world.home / "landing" / "flight_outcomes" / f"{DAY}.parquet")
+    pq.write_table(early, world.home / "landing" / "flight_outcomes" / f"{DAY}.parquet")
     result = ingest.ingest(world.tables["flight_outcomes"], world.step(DAY))["tables/flight_outcomes"]
     assert catalogue.FEW_INVALID.name in failed(result.findings)
     refused = next(found for found in result.findings if found.check == "known_at__is_not_before_the_event")
