@@ -158,12 +158,14 @@ class Declared(dg.Component, Schema):
 
     def _check_nothing_below(self) -> None:
         """Refuse declarations in folders below: Dagster looks no further than the first `defs.yaml`."""
-        folder = self._place.folder
-        below = sorted(file for file in folder.rglob("defs.yaml") if file.parent != folder) if folder else []
-        if folder and below:
-            above = folder / "defs.yaml"
-            problem = f"nothing of this is read, since {above} is above it. Move it to a folder beside {folder.name}/"
-            raise DeclarationError(f"{problem}, or its declarations into that file.", file=below[0], line=1)
+        above = (self._place.folder or Path()) / "defs.yaml"
+        if self._place.positions is None or not above.is_file():  # built in Python
+            return
+        below = sorted(file for file in above.parent.rglob("defs.yaml") if file != above)
+        if below:
+            problem = f"nothing of this is read, since {above} is above it. Move it to a folder beside"
+            fix = f"{above.parent.name}/, or its declarations into that file."
+            raise DeclarationError(f"{problem} {fix}", file=below[0], line=1)
 
     def _check_owners(self) -> None:
         for owner in self.owners:
