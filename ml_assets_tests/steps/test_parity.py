@@ -12,8 +12,8 @@ from ml_assets.adapters.prediction_log import read as read_log
 from ml_assets.errors import EndpointError
 from ml_assets.records import StepResult
 from ml_assets.steps import catalogue, endpoint, evaluation, explain, parity, predictions
-from ml_assets.steps.history import history
 from ml_assets.steps.certificate import Certificate
+from ml_assets.steps.history import history
 from ml_assets.steps.works import Asset
 from ml_assets_tests.flights import DAYS, NAME, World, copied, ended, finding
 
