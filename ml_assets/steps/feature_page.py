@@ -49,6 +49,7 @@ def _view(view: Known) -> str:
         "rows": f"{view.n_rows:,}" + (f" in {view.partitions[0]} .. {view.partitions[-1]}" if view.partitions else ""),
         "versions": "; ".join(f"{n}: {state}, since {since[:10]}" for n, state, since in view.versions) or "none yet",
         "used by": _users(view),
+        **({"state": view.state.sentence} if view.state.sentence else {}),
     }
     header = ("feature", "type", "nulls", "least", "middle", "greatest", "", "what it is", "made from")
     return f"""<h2 id="{escape(name)}">{escape(name)}</h2>

@@ -127,6 +127,9 @@ def test_what_a_model_would_have_seen_is_what_stood_on_the_grid_then(shop):
         assert found["carrier_delays", feature]["row at"].startswith("2013-01-02 12:00:00")
         assert found["carrier_delays", feature]["age"] == "30m"
     assert found["carrier_attributes", "fleet"]["offline"] == 100.0
+    by_number = seen(shop, "carrier_delays@1", "--entity", "carrier=UA", "--at", "2013-01-02T12:30")
+    assert by_number == {key: line for key, line in found.items() if key[0] == "carrier_delays"}
+    assert "no feature view 'carrier_delays@7'" in shop.refused("features", "preview", "carrier_delays@7")
     later = seen(shop, "last_flight", "--entity", "carrier=UA", "--at", "2013-01-09T12:00")
     assert later["last_flight", "last_delay"] == {
         "view": "last_flight", "feature": "last_delay", "offline": None, "row at": None, "age": None,

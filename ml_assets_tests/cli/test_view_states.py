@@ -54,7 +54,7 @@ def shop(project, tmp_path):
     return Shop(project, tmp_path / "var")
 
 
-def test_rows_of_before_an_edit_are_said_to_be_so_and_their_difference_is_no_leak(shop):
+def test_rows_of_before_an_edit_are_said_to_be_so_and_their_difference_is_no_leak(shop, tmp_path):
     assert shop.compute("last_flight", *DAYS)
     assert "your edit" not in shop.said("features", "get", "last_flight", *AT)
     assert shop.proofs()["features/last_flight"]["verdict"] == "holds"
@@ -66,6 +66,8 @@ def test_rows_of_before_an_edit_are_said_to_be_so_and_their_difference_is_no_lea
     (found,) = [line for line in json.loads(shop.run("features", "list", "--format", "json").stdout)
                 if line["view"] == "last_flight"]  # fmt: skip
     assert found["state"] == "edited"
+    shop.said("features", "catalogue", "--output", str(tmp_path / "page.html"))
+    assert sentence in (tmp_path / "page.html").read_text()
     proof = shop.proofs()["features/last_flight"]
     assert proof["verdict"] == "warning"
     assert proof["evidence"].startswith("Not computed since, so it cannot be judged. The rows of features/last_flight")

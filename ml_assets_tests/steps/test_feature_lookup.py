@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from ml_assets import reading
-from ml_assets.steps import view_versions
+from ml_assets.errors import TableNotFoundError
+from ml_assets.steps import feature_lookup, view_versions
 from ml_assets.steps.view_versions import KEPT
 from ml_assets_tests.steps.edits import LAST, Small
 
@@ -61,3 +62,13 @@ def test_an_older_version_keeps_the_settings_that_it_had_last(small):
     late = datetime.fromisoformat(LAST).replace(tzinfo=UTC) + timedelta(days=3)
     assert joined(f"{VIEW}@1", at=late)["carrier_delays__delay_count_6h"] is None
     assert joined(at=late)["carrier_delays__delay_count_6h"] == 2.0
+    older = feature_lookup.of_version(small.views[VIEW], 1, lake)
+    assert (older.name, older.view.max_age) == (f"features/{VIEW}@1", timedelta(hours=1))
+    seen = feature_lookup.offline(older, lake, {"carrier": "UA"}, AT)
+    assert seen.values == {
+        name.removeprefix(f"{VIEW}__"): joined(f"{VIEW}@1")[name] for name in first.view.qualified_features()
+    }
+    assert "delay_count_1d" in seen.values
+    assert feature_lookup.of_version(small.views[VIEW], 2, lake) == small.views[VIEW]
+    with pytest.raises(TableNotFoundError, match=f"no feature view '{VIEW}@7'"):
+        feature_lookup.of_version(small.views[VIEW], 7, lake)
