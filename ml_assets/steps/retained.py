@@ -62,7 +62,9 @@ def _computed(version: ViewVersion, spec: ViewSpec, run: Run, compute: Compute) 
         (result,) = compute(own, run).values()
     except (FeatureError, LakeError) as error:
         return f"{name}: {error}"
-    return shorten([f"{name}: {each.check}: {each.sentence}" for each in result.findings if not each.passed])
+    return shorten(
+        [f"{name}: {each.check}: {each.sentence}" for each in result.findings if not (each.passed or each.warn)]
+    )
 
 
 def _forget(spec: ViewSpec, run: Run, numbers: Sequence[int]) -> None:
