@@ -76,16 +76,30 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     if not good:
         return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, None, list(produced))))}
     rows = among(rows, "partition_key", good) if judged.refused else rows
-    commit = run.lake.write(spec.name, rows, partitions=good if spec.daily else None)
-    feature_profiles.keep(spec, run, judged, good)
-    findings += online.findings(spec, run, rows, good)
-    for partition in good:
-        content = commit.content[partition]
+    put, stored = _put(spec, run, memo, rows, {partition: inputs[partition] for partition in good}, judged)
+    return {spec.name: StepResult(produced | put, (*findings, *stored))}
+
+
+def _put(
+    spec: ViewSpec,
+    run: Run,
+    memo: Memo,
+    rows: "pa.Table",
+    inputs: Mapping[str, Mapping[str, str]],
+    judged: feature_profiles.Judged,
+) -> tuple[dict[str, Produced], tuple[Finding, ...]]:
+    """Write the rows of some days to the lake and online, and then what they were made from to the record."""
+    commit = run.lake.write(spec.name, rows, partitions=list(inputs) if spec.daily else None)
+    feature_profiles.keep(spec, run, judged, list(inputs))
+    findings = online.findings(spec, run, rows, list(inputs))
+    produced = {}
+    for day, made_from in inputs.items():
+        content = commit.content[day]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version, "features": len(spec.view.features())}
-        entry = memo.write(partition, inputs[partition], content.hash, metadata)
-        shown = judged.shown() if partition == max(good) else {}
-        produced[partition] = entry.produced({"definition": Markdown(_definition(spec)), **shown})
-    return {spec.name: StepResult(produced, findings)}
+        shown = judged.shown() if day == max(inputs) else {}
+        entry = memo.write(day, made_from, content.hash, metadata)
+        produced[day] = entry.produced({"definition": Markdown(_definition(spec)), **shown})
+    return produced, findings
 
 
 def _of_nothing(spec: ViewSpec, run: Run, due: Sequence[str], produced: Mapping[str, Produced]) -> tuple[Finding, ...]:
@@ -215,7 +229,8 @@ def _together(findings: Sequence[Finding]) -> Finding:
     telling = [finding for finding in failed if not finding.warn] or failed or findings
     first, compared = telling[0], sum(finding.numbers["compared"] for finding in telling)
     sentence = shorten([finding.sentence for finding in telling])
-    return Finding(first.check, first.passed, sentence, warn=first.warn, numbers={"compared": compared})
+    numbers = {**first.numbers, "compared": compared}
+    return Finding(first.check, first.passed, sentence, warn=first.warn, numbers=numbers)
 
 
 def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") -> Finding:
