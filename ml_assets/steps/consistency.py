@@ -22,7 +22,7 @@ from ml_assets.steps.arrow import as_table
 from ml_assets.steps.days import shift
 from ml_assets.steps.memo import Memo, Work, by_day, digest
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import DAY, EndpointSpec, keep_default
+from ml_assets.steps.specs import DAY, EndpointSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,13 +82,16 @@ class _Rows:
 
     def __init__(self, ref: ViewRef, lake: Lake) -> None:
         self._ref, self._lake, self._hashes = ref, lake, dict[str, str]()
-        max_age = None if ref.max_age_us is None else timedelta(microseconds=ref.max_age_us)
-        self._back = ceil((max_age or keep_default(None)) / DAY) + 1
+        age = ref.max_age_us
+        self._back = None if age is None else ceil(timedelta(microseconds=age) / DAY) + 1
 
     def as_of(self, day: str) -> str:
         """A hash over all days whose rows may count for requests of a day."""
-        days = [shift(day, -n) for n in range(-1, self._back + 1)] if self._daily else [""]
-        return digest([self._hash(each) for each in days])
+        if self._days is None:
+            return digest([self._hash("")])
+        first = "" if self._back is None else shift(day, -self._back)
+        counting = [each for each in self._days if first <= each <= shift(day, 1)]
+        return digest([f"{each} {self._hash(each)}" for each in counting])
 
     @cached_property
     def _table(self) -> str:
@@ -99,8 +102,8 @@ class _Rows:
             return f"features/{self._ref.stored}"
 
     @cached_property
-    def _daily(self) -> bool:
-        return view_versions.days_in(self._table, self._lake) is not None
+    def _days(self) -> list[str] | None:
+        return view_versions.days_in(self._table, self._lake)
 
     def _hash(self, day: str) -> str:
         if day not in self._hashes:

@@ -10,8 +10,11 @@ import pyarrow.compute as pc
 import pytest
 
 from ml_assets.adapters.deployment import predict
+from ml_assets.adapters.lake import Lake
 from ml_assets.records import StepResult
+from ml_assets.serving.bundle import ViewRef
 from ml_assets.steps import catalogue, consistency, evaluation, pending, predictions
+from ml_assets.steps.memo import Memo
 from ml_assets.steps.specs import EndpointSpec
 from ml_assets_tests.flights import DAYS, World, finding, release_copy
 from ml_assets_tests.steps.test_parity_skews import View, later, rebundled
@@ -143,6 +146,21 @@ def test_a_second_run_computes_nothing_until_answers_or_features_change(world):
     memo = world.home / "lake" / "objects" / "memo" / "features" / "weather_at_origin" / "2013-01-14.json"
     memo.write_text(json.dumps(json.loads(memo.read_text()) | {"data_version": "computed again"}))
     assert pending.of_consistency(world.endpoint, world.step()).keys() == {"2013-01-13", "2013-01-14", DAY}
+
+
+@pytest.mark.parametrize(
+    ("max_age_us", "counts"), [(None, True), (40 * 86_400_000_000, False), (60 * 86_400_000_000, True)]
+)
+def test_a_row_that_was_computed_again_counts_for_as_long_as_it_may_be_used(tmp_path, max_age_us, counts):
+    lake, days = Lake(str(tmp_path)), ["2013-01-01", "2013-03-01"]
+    rows = pa.table({"carrier": ["UA", "UA"], "f": [1.0, 2.0], "partition_key": days})
+    lake.write("features/v", rows, partitions=days)
+    memo = Memo(lake, "features/v", version=catalogue.FEATURES, config=None)
+    ref = ViewRef("v", ("carrier",), ("f",), delay_us=0, max_age_us=max_age_us)
+    memo.write(days[0], {}, "first", {})
+    before = consistency._Rows(ref, lake).as_of(days[1])
+    memo.write(days[0], {}, "again", {})
+    assert (consistency._Rows(ref, lake).as_of(days[1]) != before) == counts
 
 
 def test_rows_of_the_versions_in_force_count_and_not_those_of_what_is_declared_by_now(world):
