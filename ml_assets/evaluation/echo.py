@@ -89,13 +89,20 @@ def _loud(single: Mapping[str, float], limits: LeakLimits) -> Iterator[Suspect]:
 
 
 def _fading(later: Mapping[str, Interval], mixed: Mapping[str, Interval], limits: LeakLimits) -> Iterator[Suspect]:
-    """Features that know their own rows: good on rows among those they were learnt from, useless on later ones."""
+    """Good on rows among those they were learnt from, useless on later ones.
+
+    Such a feature holds outcomes of its own rows, or is as good as the name of a day or a group, which a random split
+    rewards; the rows cannot tell which.
+    """
     for name, among in mixed.items():
         after = later[name]
         if name in limits.allow or after.value >= limits.single:
             continue
         if among.value >= limits.fading and among.low - after.high >= limits.distance:
-            reason = f"on a random split, but {after.value:.3f} on later rows, so it knows its own rows"
+            reason = (
+                f"on a random split, but {after.value:.3f} on later rows, so it holds outcomes of rows around its own,"
+                " or tells the days apart"
+            )
             yield Suspect((name,), among.value, reason)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from ml_assets.errors import DeclarationError, MlAssetsError, RegistryError, shorten
 from ml_assets.records import LAYERS
-from ml_assets.steps import endpoint, evaluation, ingest, model, pending, refusals, release, view_needs
+from ml_assets.steps import endpoint, evaluation, ingest, leaks, model, pending, refusals, release, view_needs
 from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import ViewSpec
+from ml_assets.steps.specs import ModelSpec, ViewSpec
 from ml_assets.steps.works import BY_LAYER, Asset
 
 
@@ -126,9 +126,22 @@ def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
         refused = refusals.known(partition, inputs) if refusals and not stands else None
         verdict = _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
         verdict = replace(verdict, reasons=(edit, *verdict.reasons)) if edit and verdict.stands else verdict
+        verdict = _proven(asset.spec, run, verdict) if asset.layer == "training_sets" else verdict
         yield partition, _tried_before(asset.spec, run, partition, inputs, verdict)
     if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
         yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
+
+
+def _proven(spec: ModelSpec, run: Run, verdict: Verdict) -> Verdict:
+    """Whether rows that stand are proven, by what `leaks` of the model says now."""
+    again, failed = leaks.standing(spec, run)
+    if verdict.runs or not (again or failed):
+        return verdict
+    if again:
+        return replace(verdict, decision=Decision.WOULD_RUN, reasons=(again,))
+    return replace(
+        verdict, decision=Decision.REFUSED, reasons=(f"its rows stand, and no model may have them: {failed}",)
+    )
 
 
 def _judged(work: Work, partition: str, inputs: Mapping[str, str]) -> Verdict:

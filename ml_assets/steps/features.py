@@ -207,8 +207,12 @@ def _compute(spec: ViewSpec, run: Run, due: list[str]) -> tuple["pa.Table | None
 def _judged(
     con: "duckdb.DuckDBPyConnection", spec: ViewSpec, run: Run, rows: "pa.Table", start: datetime, end: datetime
 ) -> tuple[Finding, ...]:
-    """What `catalogue.of_rows` promises, for one run of days."""
-    day = (end - DAY).date().isoformat() if spec.daily else ""
+    """What `catalogue.of_rows` promises, for one run of days; the proof looks at the newest day that has rows.
+
+    For a `known_at` that the view makes too early leaves its last days empty.
+    """
+    held = rows["partition_key"].unique().to_pylist() if spec.daily else []
+    day = max(held, default=(end - DAY).date().isoformat()) if spec.daily else ""
     newest = among(rows, "partition_key", [day]) if day else rows
     found = (hindsight.finding(con, spec, newest, day), _unique(con, spec, rows))
     return found if spec.view.is_static else (*found, _grid(con, spec, run, start, end))

@@ -30,15 +30,22 @@ _NAMED, _VALUES, _PROOFS = 3, 10, 2  # raise the last when they find more
 def findings(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
     """What the three proofs say of the training set that stands; kept by its content, so that it is proven once."""
     question = _question(spec, run)
-    if run.lake.has_object(_place(spec)):
-        kept = json.loads(run.lake.get_object(_place(spec)))
-        if kept["of"] == question:
-            return tuple(Finding(**each) for each in kept["findings"])
+    if (kept := _kept(spec, run)) and kept["of"] == question:
+        return tuple(Finding(**each) for each in kept["findings"])
     found = prove(spec, run)
     if not any(each.warn for each in found):  # what waits for its views is asked again
-        kept = {"of": question, "findings": [asdict(each) for each in found]}
+        kept = {"of": question, "leaks": _limits(spec), "findings": [asdict(each) for each in found]}
         run.lake.replace_object(_place(spec), json.dumps(kept).encode())
     return found
+
+
+def standing(spec: ModelSpec, run: Run) -> tuple[str, str]:
+    """Why the proofs would be made again of the same rows, and what was found against these, if anything."""
+    kept = _kept(spec, run)
+    if kept is None:
+        return "", ""
+    failed = [f"{each['check']}: {each['sentence']}" for each in kept["findings"] if not each["passed"]]
+    return "`leaks` of the model was edited" if kept.get("leaks") != _limits(spec) else "", shorten(failed)
 
 
 def prove(spec: ModelSpec, run: Run) -> tuple[Finding, ...]:
@@ -77,9 +84,18 @@ def _question(spec: ModelSpec, run: Run) -> str:
         configuration.of_training_set(spec),
         configuration.of_model(spec),
         views,
-        asdict(spec.leaks),
+        _limits(spec),
     ]
     return digest([catalogue.TRAINING_SET, *parts])
+
+
+def _kept(spec: ModelSpec, run: Run) -> dict[str, Any] | None:
+    place = _place(spec)
+    return json.loads(run.lake.get_object(place)) if run.lake.has_object(place) else None
+
+
+def _limits(spec: ModelSpec) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(spec.leaks)))
 
 
 def _place(spec: ModelSpec) -> str:
@@ -130,7 +146,10 @@ def _repeated(spec: ModelSpec, run: Run, rows: "pa.Table") -> Finding:
     numbers = {"compared": found.n_rows, "moments": [moment.isoformat() for moment in found.moments]}
     if found.differences:
         more = shorten(found.differences, _NAMED)
-        advice = "Find who wrote these values; materialize the features and then this training set again."
+        advice = (
+            "Where `ml-assets leaks` names a view as well, its SQL looks ahead or its `known_at` is too early. Else"
+            " find who wrote these values. Materialize the features and then this training set again."
+        )
         sentence = f"Of {asked}, some came out otherwise: {more}. {advice}"
         values = [asdict(each) for each in found.values[:_VALUES]]
         numbers |= {"different": len(found.differences), "values": values}
@@ -156,7 +175,7 @@ def _echo(spec: ModelSpec, inputs: dict[str, Any], rows: "pa.Table") -> Finding:
     }
     if found.suspects:
         listed = " ".join(suspect.sentence() for suspect in found.suspects[:_NAMED])
-        advice = " Correct it, or put what is honest into `leaks: {allow: [...]}` of the model."
+        advice = " Take the outcomes out of it, or put what is honest into `leaks: {allow: [...]}` of the model."
         return Finding(catalogue.NO_ECHO.name, False, listed + advice + unknown, numbers=numbers)
     heard = _heard(found) if found.singles else "There are not both labels on both sides: nothing was judged."
     n_later = f" Judged on {np.count_nonzero(~learnt):,} later rows." if found.singles else ""

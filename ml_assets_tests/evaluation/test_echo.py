@@ -94,7 +94,7 @@ def test_a_feature_that_knows_its_own_rows_is_named_by_the_random_split(honest):
     (found,) = listen(columns | {"encoded": encoded}, labels, learnt, LIMITS).suspects
     assert found.features == ("encoded",)
     assert "on a random split, but 0.4" in found.sentence()
-    assert "on later rows, so it knows its own rows" in found.sentence()
+    assert "on later rows, so it holds outcomes of rows around its own, or tells the days apart" in found.sentence()
 
 
 def test_keys_that_were_given_in_order_after_the_outcome_are_named_by_the_random_split(honest):

@@ -9,8 +9,11 @@ import pytest
 
 from ml_assets.errors import FeatureLeakError
 from ml_assets.steps import catalogue, ingest, leaks, model, training_set
+from ml_assets.steps.explain import Decision, Verdict, one
+from ml_assets.steps.specs import ModelSpec
+from ml_assets.steps.works import Asset
 from ml_assets_tests.components.test_declarations import complaint
-from ml_assets_tests.flights import DAYS
+from ml_assets_tests.flights import DAYS, World
 from ml_assets_tests.leaks.planted import (
     asked,
     computed,
@@ -282,3 +285,21 @@ def test_an_honest_feature_that_is_that_good_can_be_allowed(with_numbers):
     training_set.materialize(world.spec, world.step())
     allowed = replace(world.spec, leaks=replace(world.spec.leaks, allow=("flight_number",)))
     assert failed(leaks.findings(allowed, world.step())) == {}
+
+
+def test_a_training_set_with_a_leak_is_refused_until_the_model_allows_the_feature_and_it_is_judged_again(with_numbers):
+    world = with_numbers
+    training_set.materialize(world.spec, world.step())
+    refused = explained(world.spec, world)
+    assert refused.decision is Decision.REFUSED
+    assert "no model may have them: no_feature_echoes_the_label: flight_number tells the label" in refused.sentence()
+    allowed = replace(world.spec, leaks=replace(world.spec.leaks, allow=("flight_number",)))
+    assert explained(allowed, world).sentence() == "Would run, since `leaks` of the model was edited."
+    again = training_set.materialize(allowed, world.step())[allowed.training_set]
+    assert again.produced[""].reused
+    assert failed(again.findings) == {}
+    assert explained(allowed, world).decision is Decision.STANDS
+
+
+def explained(spec: ModelSpec, world: World) -> Verdict:
+    return one(Asset("training_sets", spec), world.step(), "")

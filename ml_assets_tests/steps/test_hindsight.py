@@ -81,8 +81,9 @@ def test_deliveries_of_outcomes_that_are_known_before_their_event_are_refused(pr
     assert result.produced == {}
 
 
-def test_a_known_at_of_the_sql_that_is_earlier_than_the_tables_is_named(landed):
-    landed.write("last_flight.sql", "SELECT carrier, known_at - INTERVAL 3 HOUR AS known_at, delay FROM flights")
+@pytest.mark.parametrize("hours", [3, 30])  # thirty leave the newest day without rows
+def test_a_known_at_of_the_sql_that_is_earlier_than_the_tables_is_named(landed, hours):
+    landed.write("last_flight.sql", f"SELECT carrier, known_at - INTERVAL {hours} HOUR AS known_at, delay FROM flights")
     found = said(landed, "last_flight", WEEK[0], WEEK[-1])[catalogue.HINDSIGHT.name]
     assert "Its `known_at` is earlier than that of flights: " in found.sentence
     assert "Select `known_at` of the table as it is, or later." in found.sentence
