@@ -15,6 +15,7 @@ from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView, Lookup
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_END_OF_TIME = 7_258_118_400_000_000  # 2200, in microseconds: no request asks beyond it, and 9999 stands for no end
 _HELD, _MOMENTS, _CHANGES = "_ml_assets_held", "_ml_assets_moments", "_ml_assets_changes"
 
 
@@ -23,8 +24,10 @@ def look_up(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) -
 
     A row holds for `at` when `known_at <= at` and `valid_from <= at < valid_until`; of several the one with the newest
     `valid_from`. A row of the same entity and `valid_from` that is known later replaces it from then on. A null
-    `valid_from` is the `known_at`. Raises DuplicateRowsError, naming entities and times, where rows that differ are
-    equally new.
+    `valid_from` is the `known_at`; a `valid_until` from 2200 on is a null.
+
+    Raises:
+        DuplicateRowsError: rows that differ are equally new; it names entities and times.
     """
     try:
         con.execute(f"CREATE OR REPLACE TEMP TABLE {_HELD} AS {_held(con, view, lookup)}")
@@ -45,7 +48,8 @@ def _entity(view: FeatureView) -> str:
 def _held(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) -> str:
     """The rows with when each begins and ends to hold; `row_no` goes by entity, then from the oldest to the newest."""
     entity, columns = _entity(view), ", ".join(_columns(con, view, lookup))
-    until = f"epoch_us({quote(lookup.valid_until)})" if lookup.valid_until else "NULL::BIGINT"
+    end = f"epoch_us({quote(lookup.valid_until)})"
+    until = f"CASE WHEN {end} < {_END_OF_TIME} THEN {end} END" if lookup.valid_until else "NULL::BIGINT"
     return f"""
         WITH found AS (SELECT DISTINCT {columns}, epoch_us(known_at) AS known,
                 coalesce(epoch_us({quote(lookup.valid_from)}), epoch_us(known_at)) AS since, {until} AS until

@@ -112,6 +112,11 @@ def test_after_a_temporary_row_what_held_before_holds_again():
     assert moments([row(10), row(20, since=3, until=5)]) == [(0, 5.0), (3, 10.0), (5, 5.0)]
 
 
+@pytest.mark.parametrize("end", ["2200-01-01", "9999-12-31", "9999-12-31T23:59:59.999999"])
+def test_the_end_of_time_is_no_end(end):
+    assert moments([row(10) | {"until": datetime.fromisoformat(f"{end}+00:00")}]) == [(0, 5.0)]
+
+
 def test_rows_that_differ_and_are_equally_new_are_named():
     with pytest.raises(FeatureError, match=r"tail=N1 valid from 2013-03-01T02:00:00\+00:00, known at .* \(2 rows\)"):
         moments([row(10, since=2), row(20, since=2)])
