@@ -1,9 +1,10 @@
 """When the event of a row was, and so from when on its outcome can have been known at the earliest.
 
 A table whose contract marks columns as `after_event` promises more than that `known_at` is there: a row that holds an
-outcome is not known before the times that had passed by then. These are its `event_timestamp`, and each time that is
-itself of the class. Where neither is the real time of the event (only the schedule is), no row can show the fault;
-then it is found in live rows, which arrive later than they are said to be known.
+outcome is not known before its `event_timestamp`. Other times of the class are not compared: an outcome can be a time
+that lies ahead (`rebooked_for`). Nor are dates, which have no time zone. Where the event has no time of its own (only
+the schedule has), no row can show the fault; then it is found in live rows, which arrive later than they are said to be
+known.
 """
 
 from collections.abc import Sequence
@@ -11,20 +12,19 @@ from collections.abc import Sequence
 from ml_assets.engine import quote
 from ml_assets.tables.schema import Column, Promise, Rule
 
-_TIMES = ("TIMESTAMPTZ", "DATE")
 _CHECK = "known_at__is_not_before_the_event"
 
 
 def times(columns: Sequence[Column], event_timestamp: str | None, known_at: str | None) -> tuple[str, ...]:
-    """The columns with a time that has passed when an outcome is known, but for the one that is `known_at` itself.
+    """The column with the time that has passed when an outcome is known, unless it is that of `known_at` itself.
 
-    None where rows hold no outcomes, and where only the arrival tells when they are known: that was seen, not said.
+    Empty where rows hold no outcomes, and where only the arrival tells when they are known: that was seen, not said.
     """
     if not _outcomes(columns) or not (known_at or any(column.name == "known_at" for column in columns)):
         return ()
     known = {"known_at", (known_at or "").strip().strip('"')}
-    dated = [column for column in columns if column.type in _TIMES and column.name not in known]
-    return tuple(c.name for c in dated if c.name == event_timestamp or c.available == "after_event")
+    instants = [column.name for column in columns if column.type == "TIMESTAMPTZ" and column.name not in known]
+    return tuple(name for name in instants if name == event_timestamp)
 
 
 def rule(columns: Sequence[Column], passed: Sequence[str]) -> Rule:
