@@ -50,7 +50,10 @@ class Asked(msgspec.Struct, frozen=True):
 
     @property
     def enough(self) -> bool:
-        """Whether these are as many as wanted; or some, where history as a whole has fewer."""
+        """Whether these are as many as wanted; or some, where history as a whole has fewer.
+
+        Where rows of such a history were left out, no wait brings more of them: that is a warning.
+        """
         return self.rows >= self.wanted or 0 < self.rows <= self.history < self.wanted
 
     def sentence(self) -> str:
@@ -67,6 +70,11 @@ class Asked(msgspec.Struct, frozen=True):
             return f"{self.table} has no rows {self._when()} to prove anything with"
         of = f"{self.rows:,} of {self.history:,} rows of {self.table} {self._when()}"
         return f"only {of} could be asked about, and {self.wanted:,} are wanted"
+
+    def warnings(self) -> list[str]:
+        """How few rows prove it, where not all of a short history could be asked about."""
+        said = f"proven by only {self.rows:,} of {self.history:,} rows of history, and {self.wanted:,} are wanted"
+        return [said] * (0 < self.rows < self.history < self.wanted)
 
     def left(self) -> str:
         """Which rows were left out, and why."""
@@ -109,15 +117,18 @@ class Learnt(msgspec.Struct, frozen=True):
 
     def sentence(self) -> str:
         """What was compared."""
-        said = f"{self.rows:,} training rows are joined as they were then, {self.encoded} of them encoded as they were"
+        encoded = f", {self.encoded:,} of them encoded as they were" if self.encoded else ""
+        said = f"{self.rows:,} training rows are joined as they were then{encoded}"
         return said if self.rows and self.equal else ""
 
     def warnings(self) -> list[str]:
         """What is not wrong, and should be known."""
         if not self.rows:
             return ["not compared: the rows that the model was trained with"]
-        corrected = f"{self.corrected:,} of {self.rows:,} training rows have other features in the lake today"
-        return [f"{corrected}: it was corrected since, and a new training would learn from that"] * bool(self.corrected)
+        found = f"{self.corrected:,} of {self.rows:,} training rows have other features in the lake today"
+        corrected = f"{found}: it was corrected since, and a new training would learn from that"
+        encoding = "not compared: how the training rows are encoded"
+        return [encoding] * (not self.encoded) + [corrected] * bool(self.corrected)
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -150,10 +161,10 @@ class Certificate(msgspec.Struct, frozen=True):
         return self.asked.enough and not self.differing and self.learnt.equal
 
     def warnings(self) -> list[str]:
-        """What was not compared, or is of today alone."""
+        """What was not compared, or is proven by little, or is of today alone."""
         unseen = [name for name, found in self.asked.views.items() if self.asked.rows and not found.row]
         said = f"not compared: {shorten(unseen)}, of which no row that was asked about found a feature row"
-        return [said] * bool(unseen) + self.learnt.warnings()
+        return self.asked.warnings() + [said] * bool(unseen) + self.learnt.warnings()
 
     def sealed(self) -> "Certificate":
         """The same with its sentence and its digest."""
