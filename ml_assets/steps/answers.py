@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from ml_assets.errors import shorten
+from ml_assets.errors import DeclarationError, shorten
 from ml_assets.features import meaning
 from ml_assets.features.encode import encode
 from ml_assets.monitoring.skew import SCORE, Skew, compare, compare_scores, worst
@@ -103,13 +103,21 @@ def _ages(logged: "pa.Table") -> list[dict[str, float | None]]:
 def comparable(packed: Bundle) -> tuple[Bundle, tuple[str, ...]]:
     """The bundle without what a request function gives that was edited since the training, and what that is."""
     schema = packed.schema
-    if not schema.request_features or meaning.of_function(schema.request_features) == schema.request_features_code:
+    if not schema.request_features or _code(schema.request_features) == schema.request_features_code:
         return packed, ()
     stored = {f"{ref.name}__{feature}" for ref in schema.views for feature in ref.features}
     kept = tuple(wanted for wanted in schema.inputs if wanted.name in stored)
     left_out = *(wanted.name for wanted in schema.inputs if wanted.name not in stored), SCORE
     schema = msgspec.structs.replace(schema, inputs=kept, request_features=None)
     return Bundle("", schema, packed.golden, packed.digest), left_out
+
+
+def _code(function: str) -> str | None:
+    """The hash of a function's code; None where it was renamed, moved or taken away since."""
+    try:
+        return meaning.of_function(function)
+    except DeclarationError:
+        return None
 
 
 def _requests(schema: ServingSchema, logged: "pa.Table") -> "pa.Table":
