@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ml_assets.adapters.deployment import held_lock
-from ml_assets.errors import FeatureError, LakeError, shorten
+from ml_assets.errors import DeclarationError, FeatureError, LakeError, shorten
 from ml_assets.records import Finding, StepResult
 from ml_assets.steps import catalogue, view_needs, view_versions
 from ml_assets.steps.run import Run
@@ -60,7 +60,7 @@ def _computed(version: ViewVersion, spec: ViewSpec, run: Run, compute: Compute) 
     try:
         own = view_versions.as_it_read(version.spec(spec.tables), run.lake)
         (result,) = compute(own, run).values()
-    except (FeatureError, LakeError) as error:
+    except (DeclarationError, FeatureError, LakeError) as error:  # a contract that it was declared with may be gone
         return f"{name}: {error}"
     return shorten(
         [f"{name}: {each.check}: {each.sentence}" for each in result.findings if not (each.passed or each.warn)]

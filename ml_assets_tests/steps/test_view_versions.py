@@ -10,7 +10,7 @@ import pytest
 from ml_assets.adapters.lake import Lake
 from ml_assets.errors import FeatureError, TrainingError
 from ml_assets.features.view import FeatureView
-from ml_assets.steps import explain, features, view_moves, view_needs, view_versions
+from ml_assets.steps import catalogue, explain, features, ingest, view_moves, view_needs, view_versions
 from ml_assets.steps.specs import ViewSpec
 from ml_assets.steps.works import Asset
 from ml_assets_tests.adapters.processes import wait_until
@@ -156,3 +156,25 @@ def test_a_later_delay_of_a_view_that_is_read_makes_another_version(small):
     small.view(READ, delay=timedelta(hours=1))
     assert view_versions.meaning_of(small.views[READ]) == view_versions.meaning_of(before)
     assert view_versions.meaning_of(trend(small)) != view_versions.meaning_of(first)
+
+
+def test_an_older_version_whose_contract_is_gone_is_told_and_the_declared_one_is_computed(small, monkeypatch):
+    first = small.views[VIEW]
+    claimed(small, first)
+    small.change_sql()
+    small.project.land_days("2013-01-05")
+    ingest.ingest(small.tables["flights"], small.project.step("2013-01-05"))
+    small.contract("class Flights(", "class Arrivals(")
+    monkeypatch.setattr(view_needs, "of_view", lambda view, older, run: {each.number: ("a model",) for each in older})
+    of_contract = view_versions.ViewVersion.spec
+    monkeypatch.setattr(view_versions.ViewVersion, "spec", lambda version, tables=(): of_contract(version))
+    table = small.tables["flights"]
+    declared = replace(
+        small.views[VIEW], tables=(replace(table, contract=table.contract.replace("Flights", "Arrivals")),)
+    )
+    [result] = features.materialize(declared, small.project.step("2013-01-05")).values()
+    [told] = [each for each in result.findings if each.check == catalogue.RETAINED.name]
+    assert not told.passed
+    assert "Not computed: features/last_flight@1: " in told.sentence
+    assert "there is no class Flights" in told.sentence
+    assert "2013-01-05" in small.project.lake.partitions(f"features/{VIEW}")
