@@ -121,11 +121,22 @@ def test_a_key_of_the_same_kind_is_taken(project, column, sql):
     assert project.defs.resolve_asset_graph().has(dg.AssetKey(["models", "late"]))
 
 
+def dated(project):
+    contract = CONTRACTS.replace("delay: float", "day: date\n    delay: float")
+    project.write("../../contracts.py", contract.replace("import datetime", "import date, datetime"))
+
+
+def test_a_key_of_the_spine_that_no_request_can_hold_is_refused(project):
+    dated(project)
+    path = project.declare(MODEL, FLIGHTS.replace("[flight_id]", "[carrier, day]"), *REST[1:])
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'table: flights')}" in said
+    assert "'day', a key, is a DATE in the spine 'flights', which no request can hold" in said
+    assert "`day: str` in the contract" in said
+
+
 def test_a_key_that_no_request_can_hold_is_refused(project):
-    dated = CONTRACTS.replace("delay: float", "day: date\n    delay: float").replace(
-        "import datetime", "import date, datetime"
-    )
-    project.write("../../contracts.py", dated)
+    dated(project)
     keyed = KEYED.replace("EXPRESSION", "day").replace("COLUMN", "day")
     path = project.declare(MODEL.replace("[carrier_delays,", "[keyed, carrier_delays,"), keyed, *REST)
     said = complaint(project)
