@@ -15,10 +15,12 @@ CONTRACTS_AGAINST ?= HEAD~1
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo dev test check bench clean lock
+.PHONY: help install demo dev test check bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Set up .venv and nothing else
 
 demo: $(INSTALLED) ## Watch the flights example build itself up to a live endpoint; EXIT=1 stops by itself
 	@ml-assets demo $(if $(filter-out 0 no false,$(EXIT)),--exit)

@@ -146,7 +146,7 @@ def _refusal(error: msgspec.ValidationError, root: str) -> RequestError:
     named = _NAMED.fullmatch(problem)
     if not named:
         return RequestError(problem.replace("`", ""), path=path)
-    rule = "is required" if named[1] == "missing required" else "is not a field of this model"
+    rule = "is required" if named[1] == "missing required" else "is not a field of this model: GET /docs lists them"
     return RequestError(rule, path=f"{path}.{named[2][:64]}")
 
 

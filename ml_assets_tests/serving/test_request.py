@@ -57,7 +57,7 @@ def test_times_with_an_offset_become_utc():
         ({"departs_at": "tomorrow"}, "$.departs_at", "Invalid RFC3339 encoded datetime"),
         ({"departs_at": "0001-01-01T00:00:00+14:00"}, "$.departs_at", "must lie between the years 1900 and 2200"),
         ({"at": "2200-01-01T00:00:00Z"}, "$.at", "must lie between the years 1900 and 2200"),
-        ({"tailnum": "N1"}, "$.tailnum", "is not a field of this model"),
+        ({"tailnum": "N1"}, "$.tailnum", "is not a field of this model: GET /docs lists them"),
     ],
 )
 def test_a_broken_rule_is_named_with_its_field(change: dict, path: str, rule: str):
