@@ -5,19 +5,24 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ml_assets.engine import literal, quote
-from ml_assets.features.view import MICROSECOND
+from ml_assets.features.view import MICROSECOND, FeatureView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import duckdb
+    import numpy as np
+    from numpy.typing import NDArray
 
 ENOUGH = 24  # moments; with fewer, a common step may be chance
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """At how many moments rows became known, and the largest step from 1970 on that all of them are multiples of."""
+    """At how many moments rows became known, and the largest step from 1970 on that all changes are multiples of.
+
+    These are the moments at which rows became known, and with windows those at which rows enter and leave them.
+    """
 
     n_moments: int
     step: timedelta
@@ -32,14 +37,28 @@ class Rhythm:
         return self.step if self.tells and self.step >= 2 * every else None
 
 
-def rhythm(con: "duckdb.DuckDBPyConnection", tables: "Sequence[str]", first: datetime, last: datetime) -> Rhythm:
-    """When the rows of tables became known, from `first` to before `last`."""
+def rhythm(
+    con: "duckdb.DuckDBPyConnection", view: FeatureView, tables: "Sequence[str]", first: datetime, last: datetime
+) -> Rhythm:
+    """When the rows of a view changed by the rows of tables that became known from `first` to before `last`."""
     import numpy as np
 
     span = (
         f"known_at >= TIMESTAMPTZ {literal(first.isoformat())} AND known_at < TIMESTAMPTZ {literal(last.isoformat())}"
     )
     rows = " UNION ALL ".join(f"SELECT known_at FROM {quote(table)} WHERE {span}" for table in tables)
-    found = con.execute(f"SELECT DISTINCT epoch_us(known_at) AS known FROM ({rows})").fetchnumpy()["known"]
-    moments = np.asarray(found, dtype=np.int64)
-    return Rhythm(len(moments), int(np.gcd.reduce(moments)) * MICROSECOND if len(moments) else timedelta(0))
+    known = _distinct(con, "epoch_us(known_at)", f"({rows})")
+    changes = [known]
+    if view.aggregations and view.tables[0] in tables:
+        event = f"epoch_us({quote(view.event_timestamp)})"
+        windows = {window // MICROSECOND for part in view.aggregations.values() for window in part.windows}
+        held = f"{quote(view.tables[0])} WHERE {span} AND {event} + {max(windows)} > epoch_us(known_at)"
+        left = _distinct(con, event, held)
+        changes += [_distinct(con, event, f"{held} AND {event} > epoch_us(known_at)"), *(left + w for w in windows)]
+    return Rhythm(len(known), int(np.gcd.reduce(np.concatenate(changes))) * MICROSECOND)
+
+
+def _distinct(con: "duckdb.DuckDBPyConnection", value: str, rows: str) -> "NDArray[np.int64]":
+    import numpy as np
+
+    return np.asarray(con.execute(f"SELECT DISTINCT {value} AS us FROM {rows}").fetchnumpy()["us"], dtype=np.int64)

@@ -252,20 +252,20 @@ def _unique(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, rows: "pa.Table") 
 
 def _grid(con: "duckdb.DuckDBPyConnection", spec: ViewSpec, run: Run, start: datetime, end: datetime) -> Finding:
     every, tables = spec.view.every, [table.name for table in spec.tables if table.daily]
-    found = rhythm(con, tables, start, end)
+    found = rhythm(con, spec.view, tables, start, end)
     if not found.tells:  # one day of few deliveries: those before it say more
         since = start - _RHYTHM_DAYS * DAY
         with scratch() as before:
             open_tables(spec, run.lake, before, since.date().isoformat(), (end - DAY).date().isoformat())
-            found = rhythm(before, tables, since, end)
+            found = rhythm(before, spec.view, tables, since, end)
     fitting, moments = found.calls_for(every), f"Rows became known at {found.n_moments:,} moments"
     sentence = f"{moments}; the grid of {window_name(every)} is no finer than that."
     if not found.tells:
         sentence = f"{moments} in {(end - start).days + _RHYTHM_DAYS} days: too few to tell, for that takes {ENOUGH}."
     if fitting:
-        step = window_name(fitting)
+        step, also = window_name(fitting), " and left the windows" if spec.view.aggregations else ""
         sentence = (
-            f"{moments}, all at multiples of {step}: `every: {window_name(every)}` is finer. Use `every: {step}`."
+            f"{moments}{also}, all at multiples of {step}: `every: {window_name(every)}` is finer. Use `every: {step}`."
         )
     return Finding(catalogue.GRID_FITS.name, not fitting, sentence, numbers={"compared": found.n_moments})
 

@@ -155,3 +155,14 @@ def test_a_grid_is_told_from_the_days_before_when_one_day_has_few_moments(projec
     found = said(project, "last_flight", month[-1])[catalogue.GRID_FITS.name]
     assert not found.passed
     assert "at 25 moments, all at multiples of 1d: `every: 1h` is finer. Use `every: 1d`." in found.sentence
+
+
+def test_windows_by_the_time_of_events_change_between_nightly_batches(project):
+    """Flights land at multiples of three hours: so do they leave the windows."""
+    month = days("2013-01-01", "2013-01-25")
+    once_a_day(project, *month)
+    found = said(project, "carrier_delays", month[-1])[catalogue.GRID_FITS.name]
+    assert "at 25 moments and left the windows, all at multiples of 3h: `every: 1h` is finer." in found.sentence
+    path = project.defs_folder / "defs.yaml"
+    path.write_text(path.read_text().replace("every: 1h", "every: 3h", 1))
+    assert said(project, "carrier_delays", month[-1])[catalogue.GRID_FITS.name].passed
