@@ -60,7 +60,7 @@ def findings(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[s
 
 
 def arrives(spec: ViewSpec, run: Run, newest: str = "") -> Finding:
-    """The finding for the four weeks that end with a day, by default with the newest that was delivered."""
+    """The finding for the last 28 live days up to a day, by default with the newest that was delivered."""
     judged, told = [], []
     for table in (t for t in spec.tables if isinstance(t, TableSpec) and t.daily):
         live = _live(table, run, newest)
@@ -100,17 +100,20 @@ def _sentence(lag: Lag, view: FeatureView) -> str:
 
 
 def _live(spec: TableSpec, run: Run, newest: str) -> dict[str, list[Stored]]:
-    """The deliveries of recent days that came live, by day; what a day is given long after is left out."""
+    """The deliveries of the last days that came live, by day; what a day is given long after is left out.
+
+    The rhythm is that of all stored days: a feed may be slower than four weeks.
+    """
     if not run.lake.exists(spec.raw):
         return {}
     stored = [day for day in run.lake.partitions(spec.raw) if not newest or day <= newest]
     of_day: dict[str, list[Stored]] = {}
-    for file in distinct(deliveries(spec, run.lake, stored[-2 * _RECENT_DAYS :])):
+    for file in distinct(deliveries(spec, run.lake, stored)):
         if not file.name.startswith(RELEASED):
             of_day.setdefault(file.partition_key, []).append(file)
     first = {day: files[0].arrived_at for day, files in of_day.items()}
     until = {day: max(at, start_of(day) + DAY) + SOON for day, at in first.items()}
-    live = sorted(live_days(first) & set(stored[-_RECENT_DAYS:]))
+    live = sorted(live_days(first))[-_RECENT_DAYS:]
     return {day: [file for file in of_day[day] if file.arrived_at <= until[day]] for day in live}
 
 

@@ -1,11 +1,12 @@
 """Whether rows arrive when they are said to be known: real deliveries, taken in at set times."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ml_assets import clock
 from ml_assets.records import Finding
 from ml_assets.steps import arrival_lag, catalogue, features, ingest
-from ml_assets_tests.project import Project, days, flights
+from ml_assets_tests.project import DOCUMENTS, Project, days, flights
 
 MIDNIGHT = datetime(2013, 1, 1, tzinfo=UTC)
 WEEK = days("2013-01-01", "2013-01-04")
@@ -122,6 +123,24 @@ def test_a_feed_that_brings_two_days_at_once_is_judged(project):
     found = arrives(project)
     assert not found.passed
     assert "of 192 live rows of flights came later than declared" in found.sentence
+
+
+def test_a_feed_that_brings_twenty_days_at_once_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_ASSETS_HOME", str(tmp_path / "var"))
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    endless = {**DOCUMENTS, "flights": DOCUMENTS["flights"].replace(', end: "2013-01-31"', "")}
+    project = Project(tmp_path / "code", endless)
+    spec, stored = replace(project.table("flights"), last_day=None), days("2013-01-01", "2013-03-21")
+    for first in range(0, 80, 20):
+        together = stored[first : first + 20]
+        for day in together:
+            project.land(f"{day}.parquet", flights(day, hours=(9,)))
+        with clock.frozen(datetime.fromisoformat(together[-1]).replace(tzinfo=UTC) + timedelta(days=1, hours=2)):
+            run = project.step(together[0], together[-1], outputs=frozenset({"raw/flights"}))
+            ingest.ingest(spec, run)
+    found = arrives(project)
+    assert not found.passed
+    assert "of 56 live rows of flights came later than declared" in found.sentence  # two of each of 28 days
 
 
 def test_a_load_in_parts_and_a_project_that_was_left_alone_for_weeks_are_history(project):
