@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ml_assets.orchestration.by_hand import Outcome
+    from ml_assets.steps.explain import Verdict
     from ml_assets.steps.works import Asset
 
+# A run says anew of what stands what their checks promise; others would say that nothing has changed since.
+_JUDGED_AGAIN = ("features", "training_sets", "evaluations")
+_OUTSIDE = "no day in --days"
 _SELECTION = "Assets as Dagster selects them; + is with all upstream: +releases/arrival_delay, tables/*, group:flights."
 
 
@@ -100,7 +104,10 @@ class _Work:
 
     def plan(self, names: Sequence[str]) -> None:
         """Say what would run now; what follows is judged when that has run."""
-        due, before = self._due(names), self._before(names) & set(self.ran)
+        before = self._before(names) & set(self.ran)
+        if self._is_held(names, but=before):
+            return
+        due = self._due(names)
         for name in names:
             if due.partitions:
                 self._line(name, f"would run  {_said(due.partitions)}", "bold")
@@ -112,11 +119,7 @@ class _Work:
 
     def do(self, names: Sequence[str]) -> None:
         """Run what is due, unless something before it has failed."""
-        if reason := self._stopped(names):
-            self.failed += names
-            self.halted |= set(names)
-            for name in names:
-                self._line(name, f"not run: {reason}", "yellow")
+        if self._is_held(names):
             return
         due, began = self._due(names), time.monotonic()
         outcomes = self._executed(names, due)
@@ -159,16 +162,42 @@ class _Work:
                     found.refused[partition] = verdict.reasons[0]
                 else:
                     found.waits = verdict.reasons[0]
+            if judged and not inside:
+                found.waits = _OUTSIDE
+            newest = max(judged, default=None)
+            if newest in inside and self._is_outdated(name, judged):
+                found.partitions.add(newest)
         return found
 
-    def _stopped(self, names: Sequence[str]) -> str:
-        """Why assets must not run: something before them failed, here or at its last run."""
+    def _is_outdated(self, name: str, judged: "Mapping[str, Verdict]") -> bool:
+        """Whether a blocking check stopped what is all good by the records: advice followed, or an edit taken back."""
+        from ml_assets.orchestration import by_hand
+        from ml_assets.steps.explain import Decision
+
+        if name.partition("/")[0] not in _JUDGED_AGAIN:
+            return False
+        stands = all(verdict.decision is Decision.STANDS for verdict in judged.values())
+        return stands and bool(by_hand.failing(self.defs, self.instance, [name]))
+
+    def _is_held(self, names: Sequence[str], but: Collection[str] = ()) -> bool:
+        """Whether assets must not run, which is said."""
+        reason = self._stopped(names, but)
+        if reason:
+            self.failed += names
+            self.halted |= set(names)
+            for name in names:
+                self._line(name, f"not run: {reason}", "yellow")
+        return bool(reason)
+
+    def _stopped(self, names: Sequence[str], but: Collection[str]) -> str:
+        """Why assets must not run: something before them failed, here or at its last run, but for what would run."""
         from ml_assets.orchestration import by_hand
 
         if halted := self._before(names) & self.halted:
             return f"{shorten(sorted(halted))} failed"
         stops = [each for name in names for each in by_hand.stopped(self.defs, self.instance, name).items()]
-        return f"{stops[0][0]} failed its blocking check {stops[0][1]}" if stops else ""
+        told = [f"{parent} failed its blocking check {check}" for parent, check in stops if parent not in but]
+        return told[0] if told else ""
 
     def _before(self, names: Sequence[str]) -> set[str]:
         from ml_assets.orchestration import by_hand
@@ -216,6 +245,8 @@ class _Work:
             self.failed.append(name)
         elif due.n_standing:
             self._line(name, "up to date", "dim")
+        elif due.waits == _OUTSIDE:
+            self._line(name, _OUTSIDE, "yellow")
         else:
             self._line(name, f"waits: {due.waits or 'there is nothing to make it from yet'}", "yellow")
 
@@ -241,8 +272,7 @@ def _span(days: str | None) -> tuple[str, str]:
     first, dots, last = (days or "..").partition("..")
     last = last if dots else first
     try:
-        for day in filter(None, (first, last)):
-            date.fromisoformat(day)
+        first, last = (date.fromisoformat(day).isoformat() if day else "" for day in (first, last))
     except ValueError as error:
         raise MlAssetsError(f"--days {days}: {error}. Write 2013-01-01..2013-01-31, or one day.") from error
     if first and last and first > last:

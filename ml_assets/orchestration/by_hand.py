@@ -130,9 +130,12 @@ def stopped(defs: dg.Definitions, instance: dg.DagsterInstance, name: str) -> Ma
 
     A table is its own gate, day by day, as for the daemon (see `automation`): what it refused is not there.
     """
-    graph = defs.resolve_asset_graph()
-    gates = {_key(parent) for parent in parents(defs, name) if parent.partition("/")[0] not in ("raw", "tables")}
-    checks = list(graph.get_check_keys_for_assets(gates))
+    return failing(defs, instance, [p for p in parents(defs, name) if p.partition("/")[0] not in ("raw", "tables")])
+
+
+def failing(defs: dg.Definitions, instance: dg.DagsterInstance, names: Iterable[str]) -> Mapping[str, str]:
+    """Of some assets those that a blocking check stopped at its last run, with the name of the check."""
+    checks = list(defs.resolve_asset_graph().get_check_keys_for_assets({_key(name) for name in names}))
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
     said = {key: record.event.asset_check_evaluation for key, record in latest.items() if record.event}
     return {

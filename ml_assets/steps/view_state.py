@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from ml_assets.adapters.lake import Lake
 from ml_assets.errors import shorten
-from ml_assets.steps import features, refusals, view_versions
+from ml_assets.steps import catalogue, configuration, features, refusals, view_versions
+from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ViewSpec
 
@@ -44,6 +45,8 @@ def has_rows(spec: ViewSpec, lake: Lake) -> bool:
 def refused(spec: ViewSpec, lake: Lake) -> str:
     """What the run said that refused partitions which were not computed since; empty where none did."""
     found = refusals.standing(spec, lake)
+    stands = _standing(spec, lake, list(found))
+    found = {partition: entry for partition, entry in found.items() if partition not in stands}
     if not found:
         return ""
     newest = max(found)
@@ -67,6 +70,13 @@ def overdue(spec: ViewSpec, run: Run, days: Sequence[str]) -> list[str]:
     memo, inputs = features.work(spec, run, days)
     entries = {day: memo.read(day) for day in inputs}
     return [day for day, entry in entries.items() if entry and entry.fingerprint != memo.fingerprint(inputs[day])]
+
+
+def _standing(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> set[str]:
+    """Of some partitions those whose rows are what a run would make now: an edit or a delivery was taken back."""
+    inputs = features.inputs_of(spec, lake, partitions) if partitions else {}
+    memo = Memo(lake, spec.name, version=catalogue.FEATURES, config=configuration.of_view(spec))
+    return {partition for partition, made_from in inputs.items() if memo.known(partition, made_from)}
 
 
 def _advice(spec: ViewSpec) -> str:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -14,7 +15,9 @@ from ml_assets.cli.materialize import _span
 from ml_assets.demo.services import alone
 from ml_assets.errors import MlAssetsError
 from ml_assets.orchestration import by_hand
+from ml_assets.steps import view_state
 from ml_assets_tests.project import DOCUMENTS, days, flights
+from ml_assets_tests.steps.test_leaks import hourly, with_delay
 
 ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
 DAYS = days("2013-01-01", "2013-01-04")
@@ -120,6 +123,8 @@ def test_days_and_what_comes_before_can_be_chosen_and_the_instance_too(airline, 
     assert f"Dagster instance: {mine}, by DAGSTER_HOME." in said
     assert list(by_asset(said)) == ["raw/flights", "tables/flights", "features/carrier_delays"]
     assert airline.lake.partitions("tables/flights") == ["2013-01-02", "2013-01-03"]
+    none = by_asset(materialize(airline, "raw/*", "--days", "20140101", "--dry-run"))
+    assert none["raw/flights"] == "no day in --days"
     assert recorded(mine, "tables/flights") == {"2013-01-02", "2013-01-03"}
     # An instance that has not seen what stands is told of it; the rows stay.
     held = airline.versions()
@@ -181,6 +186,7 @@ def test_a_dagster_home_that_is_not_there_is_told(refused, tmp_path, monkeypatch
         ("2013-01-02", ("2013-01-02", "2013-01-02")),
         ("2013-01-02..", ("2013-01-02", "9999")),
         ("..2013-01-02", ("0000", "2013-01-02")),
+        ("20130101..2013-W05", ("2013-01-01", "2013-01-28")),
     ],
 )
 def test_days_are_a_span_whose_ends_may_be_left_out(days, span):
@@ -190,3 +196,36 @@ def test_days_are_a_span_whose_ends_may_be_left_out(days, span):
 def test_a_span_that_ends_before_it_begins_is_refused():
     with pytest.raises(MlAssetsError, match="the first day is after the last"):
         _span("2013-01-03..2013-01-01")
+
+
+def test_an_edit_that_a_check_refused_and_that_is_taken_back_holds_nothing_up(airline):
+    good = PEEK.replace("arrived_at AS known_at", "known_at")
+    airline.declare(DOCUMENTS["flights"], good, AFTER_PEEK)
+    materialize(airline, "+features/peek")
+    airline.declare(DOCUMENTS["flights"], PEEK, AFTER_PEEK)
+    materialize(airline, code=1)
+    airline.declare(DOCUMENTS["flights"], good, AFTER_PEEK)
+    assert not view_state.refused(airline.view("peek"), airline.lake)
+    planned = by_asset(materialize(airline, "features/after_peek", "--dry-run", code=1))
+    assert planned["features/after_peek"].startswith("not run: features/peek failed its blocking check recomputed")
+    assert by_asset(materialize(airline, "--dry-run"))["features/peek"] == "would run 2013-01-04"
+    assert by_asset(materialize(airline))["features/after_peek"].startswith("4 days")
+    assert "Nothing to do." in materialize(airline)
+
+
+def test_a_check_of_rows_that_stand_is_asked_again_and_passes_once_its_advice_is_followed(airline):
+    for path in (airline.landing / "flights").glob("*"):
+        path.unlink()
+    airline.declare(
+        DOCUMENTS["flights"],
+        DOCUMENTS["carrier_delays"],
+        AFTER_PEEK.replace("peek", "carrier_delays").replace("delay AS", "delay_mean_6h AS"),
+    )
+    hourly(airline, behind=timedelta(hours=2, minutes=40))
+    for _ in range(2):
+        said = materialize(airline, code=1)
+        assert "  fails  rows_arrive_as_soon_as_declared: 100.0% of 24" in said
+        assert by_asset(said)["features/after_carrier_delays"] == "not run: features/carrier_delays failed"
+    with_delay(airline, "2h")
+    assert by_asset(materialize(airline))["features/after_carrier_delays"].startswith("4 days")
+    assert "Nothing to do." in materialize(airline)
