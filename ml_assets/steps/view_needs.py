@@ -18,6 +18,7 @@ from ml_assets.steps.view_versions import ViewVersion
 
 VERSIONS_TAG = "features.versions"
 _UNKNOWN = "unknown, since the registry is away"
+_BROKEN = "unknown, since the bundle of a version that an endpoint serves is broken"
 
 Needs = Mapping[int, tuple[str, ...]]
 
@@ -28,7 +29,7 @@ def tag_of(numbers: Mapping[str, int]) -> str:
 
 
 def of_view(view: str, older: Sequence[ViewVersion], run: Run) -> Needs:
-    """Of some versions of a view those that are needed, with who does; all of them while the registry is away.
+    """Of some versions of a view those that are needed, with who does; all of them while that cannot be known.
 
     In force is what has an alias in the registry (candidate, champion, previous champion), or is in the routing table
     of an endpoint of this installation, with or without traffic.
@@ -42,6 +43,8 @@ def of_view(view: str, older: Sequence[ViewVersion], run: Run) -> Needs:
                 found.setdefault(stored[view], []).append(who)
     except RegistryUnavailableError:
         return {each.number: (_UNKNOWN,) for each in older}
+    except ArtefactError:  # whose endpoint cannot be restarted; it must not stop the features of all others
+        return {each.number: (_BROKEN,) for each in older}
     return {each.number: tuple(found[each.number]) for each in older if each.number in found}
 
 

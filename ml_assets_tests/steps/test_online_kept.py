@@ -18,7 +18,7 @@ from ml_assets.features.view import MICROSECOND, FeatureView, Lookup
 from ml_assets.serving import bundle
 from ml_assets.serving.bundle import Golden, RequestField, ServingSchema, ViewRef
 from ml_assets.serving.routing import Routing
-from ml_assets.steps import catalogue, feature_lookup, features, online
+from ml_assets.steps import catalogue, feature_lookup, features, online, view_needs, view_versions
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, TableSpec, ViewSpec, keep_default
 
@@ -277,3 +277,24 @@ def test_many_rows_are_compared_by_others_each_day_and_it_is_said_how_many(run, 
     assert any(
         f"1 of 5 compared of 40 newest rows of event@1 are others online: {carrier}." in f.sentence for f in found
     )
+
+
+def test_a_broken_bundle_keeps_all_versions_of_a_view_and_stops_none(run):
+    compute(spec_of(EVENT, EVENTS), run, *events(run, ("A", 1, 1)))
+    serve(run, "event", None)
+    next(run.settings.endpoints.glob("m/versions/1/model.txt")).write_text("broken")
+    versions = view_versions.versions("event", run.lake)
+    why = "unknown, since the bundle of a version that an endpoint serves is broken"
+    assert view_needs.of_view("event", versions, run) == {1: (why,)}
+
+
+def test_zero_is_one_key_whatever_its_sign(run):
+    by_fare = FeatureView(
+        "by_fare", ("fare",), EVENT.every, EVENT.tables, sql="SELECT fare, known_at, 5.0 AS five FROM events"
+    )
+    spec = spec_of(by_fare, EVENTS)
+    assert compute(spec, run, *events(run, ("A", -0.0, 1), ("B", 1.0, 1.5))).passed
+    for zero in (0.0, -0.0):
+        found = feature_lookup.online(spec, run.online_store, run.lake, {"fare": zero}, at(3))
+        offline = feature_lookup.offline(spec, run.lake, {"fare": zero}, at(3))
+        assert found.values == offline.values == {"five": 5.0}

@@ -21,7 +21,7 @@ from uuid import uuid4
 import msgspec
 
 from ml_assets.adapters.online.base import Expiry, Found, OnlineStore
-from ml_assets.adapters.online.rows import Encoded, ViewSchema, decode, encode, encoded
+from ml_assets.adapters.online.rows import Encoded, ViewSchema, decode, encode_key, encoded
 from ml_assets.errors import StoreUnavailableError, TableNotFoundError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class RedisOnlineStore(OnlineStore):
     def lookup(self, view: str, key: tuple, at_us: int) -> Found | None:
         """See `OnlineStore`."""
         with self._reached():
-            return _found(self._reader.zrevrangebyscore(_rows(view) + encode(key), at_us, "-inf", 0, 1))
+            return _found(self._reader.zrevrangebyscore(_rows(view) + encode_key(key), at_us, "-inf", 0, 1))
 
     def lookup_many(self, view: str, keys: Sequence[tuple], at_us: Sequence[int]) -> list[Found | None]:
         """See `OnlineStore`."""
@@ -62,7 +62,7 @@ class RedisOnlineStore(OnlineStore):
         prefix = _rows(view)
         with self._reached(), self._reader.pipeline(transaction=True) as pipe:
             for key, at in zip(keys, at_us, strict=True):
-                pipe.zrevrangebyscore(prefix + encode(key), at, "-inf", 0, 1)
+                pipe.zrevrangebyscore(prefix + encode_key(key), at, "-inf", 0, 1)
             return [_found(answer) for answer in pipe.execute()]
 
     def schema(self, view: str) -> ViewSchema:

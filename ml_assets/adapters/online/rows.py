@@ -48,7 +48,7 @@ def encoded(schema: ViewSchema, rows: "pa.Table") -> list[Encoded]:
     values = zip(*columns, strict=True) if columns else repeat((), len(rows))
     keys = zip(*(_keys(rows, name) for name in schema.entity), strict=True) if schema.entity else repeat(())
     listed = zip(keys, times(rows), map(encode, values), strict=bool(schema.entity))
-    taken = [(encode(key), at, row) for key, at, row in listed if None not in key]
+    taken = [(encode_key(key), at, row) for key, at, row in listed if None not in key]
     return sorted(taken, key=itemgetter(0, 1))
 
 
@@ -93,4 +93,11 @@ def _plain(value: Any) -> Any:
 
 
 encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+
+
+def encode_key(key: Sequence[Any]) -> bytes:
+    """The key as stored and looked up. Minus zero is zero, as in a join offline; all other bits stay."""
+    return encode([value + 0.0 if isinstance(value, float) else value for value in key])
+
+
 decode = msgspec.msgpack.Decoder().decode

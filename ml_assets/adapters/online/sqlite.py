@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ml_assets.adapters.online.base import Expiry, Found, OnlineStore
-from ml_assets.adapters.online.rows import ViewSchema, decode, encode, encoded
+from ml_assets.adapters.online.rows import ViewSchema, decode, encode, encode_key, encoded
 from ml_assets.errors import StoreUnavailableError, TableNotFoundError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SqliteOnlineStore(OnlineStore):
     def lookup(self, view: str, key: tuple, at_us: int) -> Found | None:
         """See `OnlineStore`."""
         try:
-            found = self._connection().execute(_LOOKUP, (view, encode(key), at_us)).fetchone()
+            found = self._connection().execute(_LOOKUP, (view, encode_key(key), at_us)).fetchone()
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
         return None if found is None else (found[0], tuple(decode(found[1])))
