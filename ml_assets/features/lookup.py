@@ -48,8 +48,8 @@ def _entity(view: FeatureView) -> str:
 def _held(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) -> str:
     """The rows with when each begins and ends to hold; `row_no` goes by entity, then from the oldest to the newest."""
     entity, columns = _entity(view), ", ".join(_columns(con, view, lookup))
-    end = f"epoch_us({quote(lookup.valid_until)})"
-    until = f"CASE WHEN {end} < {_END_OF_TIME} THEN {end} END" if lookup.valid_until else "NULL::BIGINT"
+    end = f"epoch_us({quote(lookup.valid_until)})" if lookup.valid_until else "NULL::BIGINT"
+    until = f"CASE WHEN {end} < {_END_OF_TIME} THEN {end} END"
     return f"""
         WITH found AS (SELECT DISTINCT {columns}, epoch_us(known_at) AS known,
                 coalesce(epoch_us({quote(lookup.valid_from)}), epoch_us(known_at)) AS since, {until} AS until
