@@ -38,7 +38,7 @@ class Benefit:
 class Usefulness:
     """The inputs by benefit, the least first; those `droppable` cost no more than `together` when all are shuffled.
 
-    A log loss up to `tolerated` is next to nothing.
+    A log loss up to `tolerated` is next to nothing. Those in no tree cost nothing, however few the rows are.
     """
 
     n_rows: int
@@ -88,9 +88,9 @@ def usefulness(
     benefits = [_benefit(name, judge, at, importance) for at, name in enumerate(rows.names)]
     benefits.sort(key=lambda benefit: (benefit.loss.value, benefit.name))
     found = Usefulness(len(rows), by.repeats, by.confidence, tuple(benefits), (), _NOTHING, judge.tolerated)
-    useless = [benefit.name for benefit in found.useless]
-    n, together = _most_together([rows.names.index(name) for name in useless], judge)
-    return replace(found, droppable=tuple(useless[:n]), together=together)
+    unused, weak = ([b.name for b in found.useless if b.in_trees is used] for used in (False, True))
+    n, together = _most_together([rows.names.index(name) for name in weak], judge)
+    return replace(found, droppable=(*unused, *weak[:n]), together=together)
 
 
 def _benefit(name: str, judge: "_Judge", at: int, importance: Mapping[str, float]) -> Benefit:

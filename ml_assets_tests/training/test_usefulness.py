@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ml_assets.steps.usefulness import finding
 from ml_assets.training.fit import FitSpec, fit, predict
 from ml_assets.training.matrix import Matrix
 from ml_assets.training.usefulness import Shuffling, usefulness
@@ -112,6 +113,15 @@ def test_few_validation_rows_are_too_few_to_tell_of_what_trees_use(n_rows):
     assert found.n_rows == n_rows
     assert (found.useless, found.droppable) == ((), ())
     assert {benefit.name for benefit in found.undecided} == {n for n, gain in fitted.importance.items() if gain > 0}
+
+
+def test_what_no_tree_splits_by_could_be_dropped_however_few_the_rows_are(plain):
+    train, validation, _ = plain
+    fitted = fit(train, SPEC, seed=1, validation=validation)
+    few = Matrix(validation.X[:80], validation.y[:80], validation.names, validation.categorical)
+    assert usefulness(fitted.model_text, few, fitted.importance, seed=3).droppable == ("constant",)
+    said = finding(fitted, few, seed=3, threads=1).sentence
+    assert "1 could be dropped together (log loss +0.00000, at most +0.00000): that saves 1 columns." in said
 
 
 def test_a_weak_input_that_some_hundred_rows_cannot_judge_is_not_called_useless():
