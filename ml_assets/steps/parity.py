@@ -69,7 +69,8 @@ def prove(spec: EndpointSpec, run: Run, packed: Bundle, version: str, url: str) 
         EndpointError: the server refuses the rows.
     """
     memo, inputs = _memo(spec, run), _rests_on(spec, run, packed, version)
-    if (entry := memo.known(version, inputs)) and (known := read(spec, run, version)):
+    entry, known = memo.known(version, inputs), read(spec, run, version)
+    if entry and known and entry.data_version == known.digest:  # not that of a later proof, which failed
         return Proof(known, f"not proven again: nothing that it rests on has changed since {entry.made_at[:19]} UTC")
     registered = _registered(spec, run, version)
     certificate, table = _certificate(spec, run, packed, version, url, registered)

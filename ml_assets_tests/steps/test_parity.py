@@ -16,6 +16,7 @@ from ml_assets.steps.certificate import Certificate
 from ml_assets.steps.history import history
 from ml_assets.steps.works import Asset
 from ml_assets_tests.flights import DAYS, NAME, World, copied, ended, finding
+from ml_assets_tests.steps.test_parity_skews import View
 
 AHEAD_OF = timedelta(hours=2)  # a flight is asked about two hours before its departure
 PROOFS = ["endpoints", "lake/objects/certificates", "lake/objects/memo/certificates"]
@@ -135,6 +136,19 @@ def test_a_version_that_has_the_traffic_keeps_it_when_a_later_proof_fails(world)
     assert not proof(result).passed
     assert set(result.produced) == {""}
     assert world.server().status().weights == {"1": 1.0}
+
+
+def test_a_proof_that_failed_does_not_stand_once_all_is_again_as_when_an_earlier_one_passed(world):
+    assert proof(world.serve()).passed
+    view = View.of(world, "carrier_delays")
+    rows = view.rows()
+    view.put_online(rows.sort_by("feature_timestamp").slice(0, rows.num_rows // 2))
+    assert not proof(world.serve()).passed
+    view.put_online(rows)
+    again = world.serve()
+    assert (proof(again).passed, certificate(world).passed, set(again.produced)) == (True, True, {""})
+    assert "not proven again" not in again.produced[""].metadata["parity"]
+    assert "not proven again" in world.serve().produced[""].metadata["parity"]
 
 
 def test_what_is_proven_is_not_proven_again_until_what_it_rests_on_changes(world):
