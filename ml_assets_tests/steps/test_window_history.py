@@ -35,7 +35,12 @@ def test_windows_longer_than_the_history_are_said_with_the_day_from_which_they_a
     assert "begins on 2013-01-02: windows of 5d are full from 2013-01-07 00:00 UTC on." in found.sentence
     rows = endless.rows("features/carrier_delays")
     assert f"{len(rows):,} of {len(rows):,} rows now computed are of before." in found.sentence
-    assert found.numbers == {"days of history": 3, "longest window in days": 5.0, "rows before": len(rows)}
+    assert found.numbers == {
+        "days of history": 3,
+        "longest window in days": 5.0,
+        "days missing": 0,
+        "rows before": len(rows),
+    }
     later = computed(endless, "2013-01-05", "2013-01-08")
     assert later.passed
     early = [
@@ -44,6 +49,18 @@ def test_windows_longer_than_the_history_are_said_with_the_day_from_which_they_a
     assert later.numbers["rows before"] == len(early)
     again = features.materialize(endless.view("carrier_delays"), endless.step("2013-01-05", "2013-01-08"))
     assert catalogue.FULL.name in [found.check for found in again["features/carrier_delays"].findings]
+
+
+def test_days_that_are_missing_within_the_longest_window_are_counted_and_a_week_of_them_is_warned_of(endless):
+    path = endless.defs_folder / "defs.yaml"
+    path.write_text(path.read_text().replace("[6h, 1d, 5d]", "[6h, 1d, 10d]"))
+    computed(endless, "2013-01-01", "2013-01-02")
+    week = computed(endless, "2013-01-10", "2013-01-11")
+    assert (week.passed, week.warn, week.numbers["days missing"]) == (False, True, 7)
+    assert "has no row from 2013-01-03 to 2013-01-09: windows over these days mean less" in week.sentence
+    days_off = computed(endless, "2013-01-05", "2013-01-07")
+    assert (days_off.passed, days_off.numbers["days missing"]) == (True, 4)
+    assert ", but for 4 days without rows (2013-01-03, 2013-01-04, 2013-01-08, 2013-01-09)." in days_off.sentence
 
 
 def test_only_views_with_windows_have_the_check(project):
