@@ -21,7 +21,7 @@ _BY_TYPE = {kind: family for family, kinds in _FAMILIES.items() for kind in kind
 
 
 def require_one_type(model: "Model", spine: Table, views: Sequence[FeatureView], project: Project) -> None:
-    """Raise DeclarationError where an entity is of another kind in the spine than in the view, or a key fits no request.
+    """Raise DeclarationError where an entity is of another kind in the spine than in the view, or a key of none at all.
 
     Offline such keys may meet all the same, since DuckDB casts them. A row of the training set is found again by all
     keys of the spine.
