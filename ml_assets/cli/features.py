@@ -32,6 +32,8 @@ features = typer.Typer(
     Times without zone are UTC.""",
 )
 
+_LISTED = ("view", "entity", "features", "times", "version", "owner", "newest", "state", "lag", "used by")
+_SEEN = ("view", "feature", "offline", "row at", "age")
 _Versioned = Annotated[
     str, typer.Argument(metavar="VIEW", help="carrier_delays, or a version of it: carrier_delays@1.")
 ]
@@ -49,7 +51,7 @@ def list_views(form: Form = Format.TABLE, output: Output = None) -> None:
 
     lake = reading.lake()
     found = [known(each, lake, statistics=False) for each in _declared().values()]
-    _emit([_line(each) for each in found], form, output=output)
+    _emit([_line(each) for each in found], form, output=output, columns=_LISTED)
     for each in found:
         if each.state.sentence:
             note(each.state.sentence)
@@ -154,7 +156,7 @@ def get(
         lines += _lines(spec, offline, online, when, written)
         if old := outdated(spec, lake, where, when, offline.row_at):
             note(old)
-    _emit(lines, form, limit=0, output=output, exact=("offline", "online") if exact else ())
+    _emit(lines, form, limit=0, output=output, columns=_SEEN, exact=("offline", "online") if exact else ())
 
 
 @features.command()
@@ -295,15 +297,17 @@ def _emit(
     lines: Sequence[Mapping[str, Any]],
     form: Format,
     *,
+    columns: Sequence[str],
     limit: int | None = None,
     output: Path | None = None,
     exact: Sequence[str] = (),
 ) -> None:
-    """Write lines; texts in the columns `exact` are JSON already."""
+    """Write lines, where there are none the names of the columns; texts in the columns `exact` are JSON already."""
     import pyarrow as pa
 
     with connect() as con:
-        rows = con.from_arrow(pa.Table.from_pylist(list(lines)))
+        none = pa.schema([(name, pa.string()) for name in columns])
+        rows = con.from_arrow(pa.Table.from_pylist(list(lines)) if lines else none.empty_table())
         if exact:
             parts = [f"CAST({quote(c)} AS JSON) AS {quote(c)}" if c in exact else quote(c) for c in rows.columns]
             rows = rows.project(", ".join(parts))

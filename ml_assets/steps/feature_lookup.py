@@ -54,7 +54,7 @@ def offline(spec: ViewSpec, lake: Lake, entity: Mapping[str, str | None], at: da
         con.execute(
             f'CREATE TEMP TABLE asked AS SELECT {asked}, CAST(? AS TIMESTAMPTZ) AS "at"', [*wanted.values(), at]
         )
-        (row,) = _joined(con, spec)
+        (row,) = _joined(con, spec).to_pylist()
     wrong = [name for name, value in wanted.items() if value is not None and row[name] is None]
     if wrong:
         raise FeatureError(f"'{wanted[wrong[0]]}' is no {kinds[wrong[0]]}, the type of '{wrong[0]}'.")
@@ -73,7 +73,9 @@ def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
         _kinds(spec, con)
         entities = f"SELECT DISTINCT {columns} FROM {quote(spec.name)} ORDER BY ALL"
         con.execute(f'CREATE TEMP TABLE asked AS SELECT *, CAST(? AS TIMESTAMPTZ) AS "at" FROM ({entities})', [at])
-        rows = [row for row in _joined(con, spec) if row[_ROW_AT] is not None]
+        joined = _joined(con, spec)
+    kinds = {field.name: field.type for field in joined.schema}
+    counting = [row for row in joined.to_pylist() if row[_ROW_AT] is not None]
     found = [
         {
             **{name: row[name] for name in spec.view.entity},
@@ -81,9 +83,11 @@ def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
             "age": at - row[_ROW_AT],
             **{name: row[name] for name in spec.view.features()},
         }
-        for row in rows
+        for row in counting
     ]
-    return pa.Table.from_pylist(found)
+    shown = {FEATURE_TIMESTAMP: kinds[_ROW_AT], "age": pa.duration("us")}
+    names = [*spec.view.entity, *shown, *spec.view.features()]
+    return pa.Table.from_pylist(found, schema=pa.schema([(name, {**kinds, **shown}[name]) for name in names]))
 
 
 def online(spec: ViewSpec, store: OnlineStore, lake: Lake, entity: Mapping[str, Any], at: datetime) -> Seen:
@@ -193,7 +197,7 @@ def _kinds(spec: ViewSpec, con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
     return kinds
 
 
-def _joined(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> list[dict[str, Any]]:
+def _joined(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> "pa.Table":
     prefix = f"{spec.view.name}__"
-    rows = join_as_of(con, "asked", [spec.view], {spec.view.name: spec.name}).to_pylist()
-    return [{name.removeprefix(prefix): value for name, value in row.items()} for row in rows]
+    rows = join_as_of(con, "asked", [spec.view], {spec.view.name: spec.name})
+    return rows.rename_columns([name.removeprefix(prefix) for name in rows.column_names])

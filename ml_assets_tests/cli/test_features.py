@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ml_assets import reading
+from ml_assets.cli.features import _LISTED, _SEEN
 from ml_assets.errors import TableNotFoundError
 from ml_assets_tests.cli.airline import Airline
 from ml_assets_tests.project import DOCUMENTS, Project
@@ -187,6 +188,45 @@ def test_a_view_without_rows_says_how_to_get_some(shop, tmp_path):
     assert "ml-assets materialize +features/carrier_delays" in empty.refused("features", "preview", "carrier_delays")
     assert "not yet" in empty.said("features", "list")
     assert "features/carrier_delays" in empty.said("features", "show", "carrier_delays")
+
+
+@pytest.fixture(scope="module")
+def viewless(tmp_path_factory):
+    """A project with a table and no view."""
+    folder = tmp_path_factory.mktemp("viewless")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
+        patch.syspath_prepend(folder / "code")
+        project = Project(folder / "code", {"flights": DOCUMENTS["flights"]})
+        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+        yield Airline(folder / "code", folder / "home", project.table("flights"))
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "jsonl", "parquet"])
+def test_where_no_row_counts_yet_and_where_there_is_no_view_there_are_none_in_every_format(
+    shop, viewless, tmp_path, form
+):
+    views = ("carrier_delays", "last_flight", "carrier_attributes")
+    asked = [(shop, ("preview", view, "--at", "2012-01-01T00:00"), "carrier,feature_timestamp,age,") for view in views]
+    for airline, words, header in [*asked, (viewless, ("list",), ",".join(_LISTED))]:
+        written = tmp_path / "none.parquet"
+        said = airline.run("features", *words, "--format", form, *(["-o", str(written)] if form == "parquet" else []))
+        assert said.returncode == 0, said.stderr
+        if form == "parquet":
+            assert ",".join(pd.read_parquet(written).columns).startswith(header)
+        elif form == "csv":
+            assert said.stdout.startswith(header)
+            assert said.stdout.count("\n") == 1
+        else:
+            assert {"json": "[", "jsonl": "", "table": header.split(",")[0]}[form] in said.stdout
+            assert form != "table" or "No rows." in said.stderr
+
+
+def test_the_columns_of_an_empty_list_are_those_of_a_full_one(shop):
+    (first, *_) = json.loads(shop.said("features", "list", "--format", "json"))
+    assert tuple(first) == _LISTED
+    (first, *_) = json.loads(shop.said("features", "get", "carrier_attributes", "carrier=UA", "--format", "json"))
+    assert tuple(first) == _SEEN
 
 
 def test_a_view_that_was_edited_since_says_so(shop, tmp_path):
