@@ -139,6 +139,11 @@ class Leaks(Schema):
     allow: Sequence[str] = Field(
         default=(), description="Inputs that are known to be honest.", examples=[["account__days_since_login"]]
     )
+    twins: bool = Field(
+        default=True,
+        description="Whether rows of other keys with all the same inputs and the same label are copies.",
+        examples=[True],
+    )
 
 
 class Model(Declared):
@@ -221,7 +226,7 @@ class Model(Declared):
             slices=tuple(self.gates.slices.columns) if self.gates.slices else (),
             gates=self._gates(),
             retrain=self._policy(),
-            leaks=policy.LeakLimits(self.leaks.single, self.leaks.pair, tuple(self.leaks.allow)),
+            leaks=policy.LeakLimits(**dict(self.leaks) | {"allow": tuple(self.leaks.allow)}),
         )
 
     def _tables(self, project: Project) -> tuple[Table, Table]:

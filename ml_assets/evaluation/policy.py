@@ -44,7 +44,7 @@ class LeakLimits:
     best, and a pair that lies as far above the better of its two: what is really known shows in many features, window
     by window, with small steps between them (at most 0.06 on the flights), an echo shows in one. From `fading` on, a
     feature is named that is surely `distance` better on a random split than on later rows. Features in `allow` are
-    measured and never named.
+    measured and never named. Without `twins`, rows of other keys are not compared by their inputs.
     """
 
     single: float = 0.95
@@ -53,6 +53,7 @@ class LeakLimits:
     alone: float = 0.85
     distance: float = 0.15
     fading: float = 0.75
+    twins: bool = True
 
 
 def names(gates: Gates) -> list[str]:

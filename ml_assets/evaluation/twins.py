@@ -45,24 +45,31 @@ def by_key(rows: "pa.Table", keys: Sequence[str]) -> Twins:
 
 
 def contents(inputs: "pa.Table") -> "np.ndarray":
-    """A number for each row that is the same where all inputs are, in this call and in others of the same columns."""
+    """A number for each row that is the same where all columns are, in this call and in others of the same columns."""
     names = ", ".join(map(quote, inputs.column_names))
     with connect() as con:
         con.register("inputs", inputs)
         return np.asarray(con.execute(f"SELECT hash({names}) AS content FROM inputs").fetchnumpy()["content"])
 
 
-def by_content(content: "np.ndarray", labels: "Floats", learnt: "NDArray[np.bool_]") -> Twins:
-    """Rows of the rarer label whose inputs are those of learnt rows, when these have the same label nearly always.
+def by_content(content: "np.ndarray", keys: "np.ndarray", labels: "Floats", learnt: "NDArray[np.bool_]") -> Twins:
+    """Rows of the rarer label with the inputs of learnt rows of other keys, if their label is nearly always the same.
 
-    `content` tells rows with other inputs apart. Where inputs are few and coarse, rows are equal by chance, but then
-    their labels differ as often as chance has it: such rows are no twins.
+    `content` tells rows with other inputs apart, `keys` those of other keys. A row of the same keys is no copy: it is
+    the same customer again, of whom nothing has changed. Where inputs are few and coarse, rows are equal by chance,
+    but then their labels differ as often as chance has it: such rows are no twins.
     """
     values, counts = np.unique(labels, return_counts=True)
     rarer = labels == (values[np.argmin(counts)] if len(values) else 0)
-    asked = content[rarer & ~learnt]
-    also = np.isin(asked, content[learnt & ~rarer])
-    met = np.isin(asked, content[learnt])
-    n_met, n_twins = int(met.sum()), int((met & ~also).sum())
+    with connect() as con:
+        con.register("rows", {"content": content, "key": keys, "rarer": rarer, "learnt": learnt})
+        ((n_rows, n_met, n_twins),) = con.execute("""
+            WITH known AS (
+                SELECT content, min(key) AS least, max(key) AS most, bool_or(NOT rarer) AS differ
+                FROM rows WHERE learnt GROUP BY content),
+            asked AS (
+                SELECT a.key <> least OR a.key <> most AS is_met, differ
+                FROM rows a LEFT JOIN known USING (content) WHERE a.rarer AND NOT a.learnt)
+            SELECT count(*), count(*) FILTER (is_met), count(*) FILTER (is_met AND NOT differ) FROM asked""").fetchall()
     certain = n_twins >= _FEWEST and n_twins >= _AGREEING * n_met
-    return Twins(len(asked), n_twins if certain else 0, ())
+    return Twins(n_rows, n_twins if certain else 0, ())

@@ -26,8 +26,29 @@ def test_copies_within_the_training_rows_and_in_the_gap_are_no_twins():
     assert (found.n_rows, found.n_twins) == (1, 0)
 
 
-def told(inputs, labels, learnt):
-    return by_content(contents(pa.table(inputs)), labels, learnt)
+def told(inputs, labels, learnt, keys=None):
+    own = np.arange(len(labels)) if keys is None else keys
+    return by_content(contents(pa.table(inputs)), own, labels, learnt)
+
+
+def test_a_customer_whose_inputs_and_label_last_is_no_copy_of_itself():
+    customer, week = np.repeat(np.arange(400), 40), np.tile(np.arange(40), 400)
+    bad = RANDOM.random(400) < 0.2
+    found = told({"x": RANDOM.normal(size=400)[customer]}, bad[customer].astype(float), week < 26, customer)
+    assert (found.n_rows, found.n_twins) == (bad.sum() * 14, 0)
+
+
+def test_copies_under_other_keys_are_found_among_customers_that_last():
+    customer, week = np.repeat(np.arange(400), 40), np.tile(np.arange(40), 400)
+    labels, x = (customer % 5 == 0).astype(float), RANDOM.normal(size=400)[customer]
+    copied = (customer < 50) & (week >= 26)
+    found = told(
+        {"x": np.concatenate([x, x[copied]])},
+        np.concatenate([labels, labels[copied]]),
+        np.concatenate([week < 26, np.ones(copied.sum(), bool)]),
+        np.concatenate([customer, customer[copied] + 1000]),
+    )
+    assert found.n_twins == (labels[copied] == 1).sum() == 140
 
 
 def test_copies_of_rows_are_counted_by_the_rarer_label():

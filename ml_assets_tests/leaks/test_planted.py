@@ -190,7 +190,12 @@ def test_duplicates_under_other_keys_are_found_by_their_content(world):
     found = failed(user_made(world, pa.concat_tables([rows, with_column(renamed, "split", ["train"] * 700)])))
     n_late = int(sum(test["label"].to_pylist()))
     assert f"{n_late} of " in found[TWINS]
-    assert "of the rarer label have all inputs of training rows" in found[TWINS]
+    assert "of the rarer label have all inputs of training rows of another flight_id" in found[TWINS]
+    assert "If these are no copies, say `leaks: {twins: false}` in the model." in found[TWINS]
+    honest = replace(world.spec, leaks=replace(world.spec.leaks, twins=False))
+    judged = next(each for each in leaks.findings(honest, world.step()) if each.check == TWINS)
+    assert judged.passed
+    assert judged.sentence.endswith("stands in the training rows by key, content not compared.")
 
 
 def test_among_many_rows_every_copy_is_found_by_its_content(world):
