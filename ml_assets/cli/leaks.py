@@ -154,7 +154,8 @@ def _hindsight(spec: "ViewSpec", run: "Run", where: str) -> Proof:
     because = view_state.edited(spec, run.lake, where, days)
     if not because and view_state.overdue(spec, run, days):
         because = f"The tables of {spec.name} have changed since {days[0]} was computed. Materialize it."
-    if found.verdict == GOOD or not because:
+    claimed = found.verdict == LEAK and found.numbers.get("compared") == 0  # known before their event: no row is needed
+    if found.verdict == GOOD or claimed or not because:
         return found
     return replace(found, verdict=WARNING, evidence=f"Not computed since, so it cannot be judged. {because}")
 
@@ -171,8 +172,11 @@ def _by_type(model: "Model") -> Proof:
     tables = project.project().named(Table).values()
     late = {table.name: names for table in tables if (names := availability.late(table.columns()))}
     listed = "; ".join(f"{table}: {shorten(names, 8)}" for table, names in late.items())
-    said = f"Only as outcomes are used {listed}." if late else "No contract marks a column as `after_event`."
-    return Proof(_BY_TYPE, f"models/{model.name}", GOOD, said, {"columns": late})
+    if not late:
+        mark = 'Mark columns that exist only after the event in the contract: `metadata={"available": "after_event"}`.'
+        said = f"No contract marks a column as `after_event`: nothing was refused. {mark}"
+        return Proof(_BY_TYPE, f"models/{model.name}", NOTHING, said, {"columns": late, "compared": 0})
+    return Proof(_BY_TYPE, f"models/{model.name}", GOOD, f"Only as outcomes are used {listed}.", {"columns": late})
 
 
 def _show_values(proof: Proof) -> None:

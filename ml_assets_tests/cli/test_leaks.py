@@ -73,7 +73,7 @@ def test_the_proofs_are_listed_with_verdict_and_evidence(taught):
     assert lines[0].split() == ["verdict", "asset", "proof", "evidence"]
     assert next(line for line in lines if "rows_come_out_the_same_without_later_data" in line).startswith("holds ")
     assert "No live rows of flights: nothing was judged." in ran.stdout
-    assert "hold; 3 had nothing to prove yet." in ran.stderr
+    assert "hold; 4 had nothing to prove yet." in ran.stderr
 
 
 def test_the_same_for_programs_with_numbers(taught):
@@ -81,6 +81,9 @@ def test_the_same_for_programs_with_numbers(taught):
     echo = found["training_sets/late", "no_feature_echoes_the_label"]
     assert code == 0
     assert echo["verdict"] == GOOD
+    by_type = found["models/late", "columns_known_after_the_event_are_refused"]
+    assert (by_type["verdict"], by_type["numbers"]["compared"]) == (NOTHING, 0)
+    assert '`metadata={"available": "after_event"}`' in by_type["evidence"]
     assert echo["numbers"]["best features"]
     assert {asset for asset, _ in found} == {
         "features/carrier_delays", "features/last_flight", "models/late", "training_sets/late",
