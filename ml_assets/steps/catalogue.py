@@ -82,12 +82,12 @@ ARRIVES = Check(
 UNIQUE = Check("one_row_per_entity_and_time", "No two rows of an entity share a time.", blocking=True)
 GRID_FITS = Check(
     "grid_is_no_finer_than_the_data",
-    "The moments at which rows become known are no multiples of twice the grid, once there are enough to tell.",
+    "Rows become known, and enter or leave the windows, between the times of any wider grid too, if enough can tell.",
     blocking=True,
 )
 FULL = Check(
     "windows_are_no_longer_than_the_history",
-    "The days of the table in the lake reach as far back as the longest window: its features are whole.",
+    "The table's days in the lake reach as far back as the longest window, without a week missing: features are whole.",
 )
 RETAINED = Check("older_versions_in_use_are_computed", "Each older version that a model needs is computed as well.")
 ONLINE = Check(

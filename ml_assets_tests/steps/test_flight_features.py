@@ -20,7 +20,7 @@ def world(tmp_path_factory):
     found.take_in()
     found.take_in(*DAYS)
     results = found.compute(*ASKED)
-    assert [f.sentence for result in results.values() for f in result.findings if not f.passed] == []
+    assert [f.sentence for result in results.values() for f in result.findings if not (f.passed or f.warn)] == []
     return found
 
 

@@ -161,7 +161,8 @@ def test_a_grid_that_is_finer_than_the_data_stops_the_view_and_says_which_fits(p
     said = next(f for f in compute(project, "carrier_delays").findings if f.check == catalogue.GRID_FITS.name)
     assert not said.passed
     assert said.sentence == (
-        "Rows became known at 72 moments and left the windows, all at multiples of 30m: `every: 15m` is finer. Use `every: 30m`."
+        "Rows became known at 72 moments and left the windows, all at multiples of 30m:"
+        " `every: 15m` is finer. Use `every: 30m`."
     )
     assert compute(project, "last_flight").produced.keys() == set(WEEK)
 
