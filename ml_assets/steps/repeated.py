@@ -11,9 +11,9 @@ from ml_assets.errors import shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.join import join_as_of
 from ml_assets.features.prove import Difference
-from ml_assets.steps import catalogue, features, pins, view_state, view_versions
+from ml_assets.steps import catalogue, configuration, features, pins, view_state, view_versions
 from ml_assets.steps.days import shift, start_of
-from ml_assets.steps.memo import Memo
+from ml_assets.steps.memo import Memo, flat
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, ModelSpec, ViewSpec
 from ml_assets.steps.view_versions import ViewVersion
@@ -62,6 +62,9 @@ def repeat(spec: ModelSpec, run: Run, rows: "pa.Table") -> Repetition:
         moments.append(moment)
         n_rows += sample.num_rows
         differing = list(_differences(spec, sample, _again(spec, run, sample, moment), moment))
+        if differing and _made_otherwise(spec, run, moment):
+            waiting.add(spec.training_set)
+            continue
         edited = _edited_since(spec, run) if differing else set[str]()
         late = {v.name for v in spec.views if differing and (v.name in edited or _waits(v, run, moment))}
         waiting |= late
@@ -178,6 +181,22 @@ def _edited_since(spec: ModelSpec, run: Run) -> set[str]:
     held = pins.views(run.lake, made.metadata["manifest"]) if made else {}
     pinned = {view: ViewVersion(**pin).meaning for view, pin in held.items()}
     return {v.name for v in spec.views if pinned.get(v.view.name, "") not in ("", view_versions.meaning_of(v))}
+
+
+def _made_otherwise(spec: ModelSpec, run: Run, moment: datetime) -> bool:
+    """Whether the training set was joined by another declaration, or from other spine rows, than there are now."""
+    made = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
+    if made is None:
+        return False
+    of_splits = {"window", "validation", "test", "gap"}
+    now = flat(configuration.of_training_set(spec))
+    if any(made.config.get(name) != now.get(name) for name in {*now, *made.config} - of_splits):
+        return True
+    name, day = spec.spine.table, moment.date().isoformat()
+    days = PartitionRange(shift(day, -1), shift(day, AHEAD_DAYS)) if spec.spine.daily else None
+    version = pins.read(run.lake, made.metadata["manifest"])["versions"][name]
+    then, there = (run.lake.content(name, partitions=days, version=v) for v in (version, None))
+    return any(there.get(part) != content for part, content in then.items())
 
 
 def _waits(spec: ViewSpec, run: Run, moment: datetime) -> bool:

@@ -1,6 +1,7 @@
 """What the proofs of a training set keep, and when a difference is no leak."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,19 @@ def test_a_view_that_waits_to_be_computed_again_is_a_warning_and_no_leak(moved):
     assert found.warn
     assert "carrier_delays" in found.sentence
     assert "Materialize them" in found.sentence
+
+
+def test_a_corrected_spine_or_an_edited_time_is_a_warning_and_no_leak(world):
+    edited = replace(world.spec, at=world.spec.at.replace("2 HOUR", "3 HOUR"))
+    assert edited.at != world.spec.at
+    days = world.step().lake.partitions("tables/flight_schedules")
+    first = leaks.prove(edited, world.step())[0]
+    rows = world.rows("tables/flight_schedules")
+    other = with_column(rows, "distance_miles", [(miles or 0) + 1 for miles in rows["distance_miles"].to_pylist()])
+    world.step().lake.write("tables/flight_schedules", other, partitions=days)
+    for found in (first, leaks.prove(world.spec, world.step())[0]):
+        assert (found.passed, found.warn) == (False, True)
+        assert f"those of {world.spec.training_set} cannot be judged" in found.sentence
 
 
 def test_proofs_of_a_training_set_without_rows_say_that_nothing_was_compared(world):
