@@ -226,7 +226,9 @@ class Model(Declared):
             slices=tuple(self.gates.slices.columns) if self.gates.slices else (),
             gates=self._gates(),
             retrain=self._policy(),
-            leaks=policy.LeakLimits(self.leaks.single, self.leaks.pair, tuple(self.leaks.allow), twins=self.leaks.twins),
+            leaks=policy.LeakLimits(
+                self.leaks.single, self.leaks.pair, tuple(self.leaks.allow), twins=self.leaks.twins
+            ),
         )
 
     def _tables(self, project: Project) -> tuple[Table, Table]:
