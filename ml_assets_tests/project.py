@@ -197,6 +197,10 @@ class Project:
         attributes = yaml.safe_load(document.replace("PACKAGE", self.package))["attributes"] | changes
         return kind.from_attributes_dict(attributes=attributes)
 
+    def name_package(self) -> None:
+        """Write what a command in the folder knows the project by."""
+        (self.folder / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{self.package}"\n')
+
     @property
     def landing(self) -> Path:
         """Where files land."""

@@ -1,30 +1,20 @@
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
+from ml_assets_tests import command
 
 
 @pytest.fixture
 def run(tmp_path):
     """Runs the real command in a folder and home of its own, on a wide terminal without colours."""
 
-    def command(*arguments, **environment):
+    def in_folder(*arguments, **environment):
         wide = {"ML_ASSETS_HOME": str(tmp_path / "var"), "COLUMNS": "160", "NO_COLOR": "1"}
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ML_ASSETS_")}
-        return subprocess.run(
-            [ML_ASSETS, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=inherited | wide | environment,
-            timeout=120,
-        )
+        return command.run(tmp_path, *arguments, **(wide | environment))
 
-    return command
+    return in_folder
 
 
 def test_help_teaches_the_first_steps_and_every_command(run):
@@ -147,8 +137,8 @@ class TestCheck:
     def test_a_project_that_is_not_installed_is_told_how_to_be(self, run, write, tmp_path):
         write(ORDERS)
         (tmp_path / "shop").rename(tmp_path / "elsewhere")
-        for command in (["check"], ["explain", "tables/orders"]):
-            ran = run(*command)
+        for words in (["check"], ["explain", "tables/orders"]):
+            ran = run(*words)
             assert ran.returncode == 1
             assert f"{tmp_path}/pyproject.toml:2: [tool.dg.project] asks for the module shop.de" in ran.stderr
             assert (

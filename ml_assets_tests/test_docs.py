@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,12 @@ import pytest
 from ml_assets.features.view import FUNCTIONS
 from ml_assets.orchestration.library import FILE
 from ml_assets.steps import catalogue
+from ml_assets_tests import command
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "tables.md", ROOT / "README.md"
 FEATURES = ROOT / "docs" / "features.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
 
 IMPORTS = """\
 from collections.abc import Iterator
@@ -129,13 +127,13 @@ def test_the_shop_of_the_page_quarantines_and_releases_as_it_says(shop, monkeypa
     shop.land("2026-11-10.csv", ORDERS_OF_A_DAY.encode(), table="orders")
     assert shop.run("raw/customers", "tables/customers").success
     assert shop.run("raw/orders", "tables/orders", first="2026-11-10").success
-    (shop.folder / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{shop.package}"\n')
+    shop.name_package()
     monkeypatch.setenv("USER", "ada")
     console = "\n".join(fenced(PAGE, "text"))
     for words in ("quarantine show orders", "quarantine release orders --rule", "quarantine drop orders --file"):
-        command = next(c for c in reversed(commands_of(console)) if words in " ".join(c))
-        command = ["4" if part == "42" else part for part in command]  # the same order on another line
-        done = subprocess.run([ML_ASSETS, *command], cwd=shop.folder, capture_output=True, text=True, check=False)
+        said = next(c for c in reversed(commands_of(console)) if words in " ".join(c))
+        said = ["4" if part == "42" else part for part in said]  # the same order on another line
+        done = command.run(shop.folder, *said, without=())
         assert done.returncode == 0, done.stderr
         first = done.stdout.splitlines()[0]
         assert first in console
@@ -248,7 +246,7 @@ def test_the_page_speaks_of_every_check_on_features(name):
 
 def test_the_page_shows_the_picture_of_the_clocks_and_the_commands_on_features():
     assert "](clocks.svg)" in FEATURES.read_text()
-    said = {tuple(command[:2]) for page, command in commands() if page == "features.md"}
+    said = {tuple(words[:2]) for page, words in commands() if page == "features.md"}
     assert said >= {("features", name) for name in ("list", "show", "preview", "get", "catalogue")}
 
 
@@ -269,33 +267,33 @@ def commands_of(text: str) -> list[list[str]]:
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
-        for command in commands_of(page.read_text()):
-            if command and not command[0].startswith("<"):
-                yield page.name, command
+        for words in commands_of(page.read_text()):
+            if words and not words[0].startswith("<"):
+                yield page.name, words
 
 
 @pytest.mark.parametrize(
-    ("page", "command"), list(commands()), ids=lambda part: part if isinstance(part, str) else " ".join(part)
+    ("page", "asked"), list(commands()), ids=lambda part: part if isinstance(part, str) else " ".join(part)
 )
-def test_a_command_of_the_pages_exists_with_its_options(page, command):
+def test_a_command_of_the_pages_exists_with_its_options(page, asked):
     import typer
 
     from ml_assets.cli import app
 
     found: Any = typer.main.get_command(app)
-    words = list(command)
+    words = list(asked)
     while hasattr(found, "commands") and words and not words[0].startswith("-"):
         name = words.pop(0)
-        assert name in found.commands, f"{page}: there is no ml-assets {' '.join(command)}"
+        assert name in found.commands, f"{page}: there is no ml-assets {' '.join(asked)}"
         found = found.commands[name]
     options = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for word in words:
         if word.startswith("-") and not re.fullmatch(r"-\d+", word):
-            assert word.partition("=")[0] in options | {"--help"}, f"{page}: {word} is no option of {command}"
+            assert word.partition("=")[0] in options | {"--help"}, f"{page}: {word} is no option of {asked}"
 
 
 def test_the_pages_show_the_groups_of_commands_on_tables():
-    said = {tuple(command[:2]) for _, command in commands()}
+    said = {tuple(words[:2]) for _, words in commands()}
     assert said >= {
         *(("table", name) for name in ("read", "history", "diff", "sql", "list")),
         *(("quarantine", name) for name in ("show", "release", "drop", "log")),

@@ -1,10 +1,8 @@
 """The README's own project and docs/models.md: what they declare is run, what they print is asked for again."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -14,8 +12,9 @@ from ml_assets.evaluation import policy
 from ml_assets.orchestration.loading import problems
 from ml_assets.serving.routing import Router
 from ml_assets.steps import catalogue
+from ml_assets_tests import command
 from ml_assets_tests.serving.test_http import Client
-from ml_assets_tests.test_docs import ML_ASSETS, README, ROOT, SCHEMAS, fenced, fields, spoken_of
+from ml_assets_tests.test_docs import README, ROOT, SCHEMAS, fenced, fields, spoken_of
 
 PAGE = ROOT / "docs" / "models.md"
 SHARED = [
@@ -83,16 +82,7 @@ class Shop:
 
     def __call__(self, *arguments: str) -> str:
         here = {"PYTHONPATH": str(self.folder / "src"), "COLUMNS": "200"}  # as `uv pip install -e .` does
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ML_ASSETS_", "DAGSTER"))}
-        ran = subprocess.run(
-            [ML_ASSETS, *arguments],
-            cwd=self.folder,
-            env=inherited | here,
-            capture_output=True,
-            text=True,
-            timeout=800,
-            check=False,
-        )
+        ran = command.run(self.folder, *arguments, without=("ML_ASSETS_", "DAGSTER"), timeout=800, **here)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 

@@ -135,7 +135,7 @@ days = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(before=days, after=days)
 def test_a_difference_is_what_a_comparison_row_by_row_finds(tmp_path_factory, before, after):
     lake = Lake(str(tmp_path_factory.mktemp("lake")))

@@ -171,6 +171,10 @@ class Certificate(msgspec.Struct, frozen=True):
         said = msgspec.structs.replace(self, sentence=self._sentence(), digest="")
         return msgspec.structs.replace(said, digest=hashlib.sha256(msgspec.json.encode(said)).hexdigest())
 
+    def document(self) -> bytes:
+        """The certificate as it is kept, in JSON that a person can read."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
     def _sentence(self) -> str:
         """What is wrong first."""
         parts = [*self.learnt.problems(), self._answers(), self.learnt.sentence(), self.asked.left(), *self.warnings()]

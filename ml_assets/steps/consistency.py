@@ -134,14 +134,17 @@ def _lines(each: Answered) -> Iterator[dict[str, Any]]:
         yield whose | {"feature": name} | unknown
 
 
-def _metadata(found: Sequence[Answered]) -> dict[str, Any]:
+def _totals(found: Sequence[Answered]) -> dict[str, Any]:
     return {
-        "n_rows": sum(each.n for each in found),
         "answers that differ": sum(each.compared.different for each in found),
         "worst rate": max(each.rate for each in found),
         "not compared": sorted({name for each in found for name in each.left_out}),
-        "said": shorten([each.sentence() for each in found]),
     }
+
+
+def _metadata(found: Sequence[Answered]) -> dict[str, Any]:
+    said = shorten([each.sentence() for each in found])
+    return {"n_rows": sum(each.n for each in found), **_totals(found), "said": said}
 
 
 def _finding(spec: EndpointSpec, found: Sequence[Answered]) -> Finding:
@@ -162,11 +165,6 @@ def _numbers(spec: EndpointSpec, found: Sequence[Answered]) -> dict[str, Any]:
     for skew in (skew for each in found for skew in each.compared.skews):
         n[skew.feature] += len(skew.differs)
         mismatches[skew.feature] += skew.different
-    return {
-        "answers": sum(each.n for each in found),
-        "answers that differ": sum(each.compared.different for each in found),
-        "worst rate": max(each.rate for each in found),
-        "tolerated": spec.tolerated_skew,
-        "mismatch rate": {name: mismatches[name] / n[name] for name in n},
-        "not compared": sorted({name for each in found for name in each.left_out}),
-    }
+    rates = {name: mismatches[name] / n[name] for name in n}
+    answers = {"answers": sum(each.n for each in found)}
+    return answers | _totals(found) | {"tolerated": spec.tolerated_skew, "mismatch rate": rates}

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
-from typing import Any
 
 from ml_assets.errors import DeclarationError, MlAssetsError, RegistryError, shorten
 from ml_assets.records import LAYERS
 from ml_assets.steps import endpoint, evaluation, ingest, leaks, model, pending, refusals, release, view_needs
 from ml_assets.steps.memo import Entry, Memo, Work
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import ModelSpec, ViewSpec
+from ml_assets.steps.specs import ModelSpec
 from ml_assets.steps.works import BY_LAYER, Asset
 
 
@@ -119,15 +118,14 @@ def _ancestors(asset: Asset, every: Mapping[str, Asset]) -> Iterator[str]:
 
 def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
     work = BY_LAYER[asset.layer](asset.spec, run)
-    refusals = _refusals(asset, run) if asset.layer == "tables" else None
+    refused = _refusals(asset, run)
     edit = view_needs.edit_of(asset.spec, run) if asset.layer == "features" else ""
     for partition, inputs in work.inputs.items():
-        stands = work.memo.known(partition, inputs)
-        refused = refusals.known(partition, inputs) if refusals and not stands else None
-        verdict = _refused(work, partition, inputs, refused) if refused else _judged(work, partition, inputs)
+        verdict = _judged(work, partition, inputs)
+        before = refused.known(partition, inputs) if refused and verdict.runs else None
+        verdict = _AFTER_REFUSAL[asset.layer](verdict, before) if before else verdict
         verdict = replace(verdict, reasons=(edit, *verdict.reasons)) if edit and verdict.stands else verdict
-        verdict = _proven(asset.spec, run, verdict) if asset.layer == "training_sets" else verdict
-        yield partition, _tried_before(asset.spec, run, partition, inputs, verdict)
+        yield partition, _proven(asset.spec, run, verdict) if asset.layer == "training_sets" else verdict
     if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
         yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
 
@@ -153,24 +151,27 @@ def _judged(work: Work, partition: str, inputs: Mapping[str, str]) -> Verdict:
     return Verdict(Decision.WOULD_RUN, tuple(work.memo.changes(entry, inputs)), entry, inputs)
 
 
-def _refused(work: Work, partition: str, inputs: Mapping[str, str], refused: Entry) -> Verdict:
+def _refusals(asset: Asset, run: Run) -> Memo | None:
+    """What came of inputs that were refused; a layer without such a record has None."""
+    if asset.layer == "tables":
+        return ingest.memos(asset.spec, run.lake, asset.spec.loaded())[1]
+    return refusals.record(asset.spec, run.lake) if asset.layer == "features" else None
+
+
+def _of_table(verdict: Verdict, refused: Entry) -> Verdict:
+    """Rows that broke the contract break it again."""
     because = refused.metadata.get("because", "they broke the contract")
     said = f"{because} (at {refused.made_at[:19]} UTC); what was there before stays"
-    return Verdict(Decision.REFUSED, (said,), work.memo.read(partition), inputs)
+    return replace(verdict, decision=Decision.REFUSED, reasons=(said,))
 
 
-def _tried_before(spec: Any, run: Run, partition: str, inputs: Mapping[str, str], verdict: Verdict) -> Verdict:
-    """What the last run of a view said that refused these very inputs; the next one tries again."""
-    refused = refusals.record(spec, run.lake).known(partition, inputs) if isinstance(spec, ViewSpec) else None
-    if refused is None or not verdict.runs:
-        return verdict
+def _of_view(verdict: Verdict, refused: Entry) -> Verdict:
+    """What the last run said that refused these very inputs; the next one tries again."""
     reasons = (f"its last run was refused: {refusals.said(refused)}", *verdict.reasons)
     return replace(verdict, decision=Decision.WOULD_RUN, reasons=reasons)
 
 
-def _refusals(asset: Asset, run: Run) -> Memo:
-    contract = asset.spec.loaded()
-    return ingest.memos(asset.spec, run.lake, contract)[1]
+_AFTER_REFUSAL = {"tables": _of_table, "features": _of_view}
 
 
 def _of_raw(asset: Asset, run: Run) -> dict[str, Verdict]:

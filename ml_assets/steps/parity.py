@@ -74,7 +74,7 @@ def prove(spec: EndpointSpec, run: Run, packed: Bundle, version: str, url: str) 
         return Proof(known, f"not proven again: nothing that it rests on has changed since {entry.made_at[:19]} UTC")
     registered = _registered(spec, run, version)
     certificate, table = _certificate(spec, run, packed, version, url, registered)
-    run.lake.replace_object(_place(spec, version), msgspec.json.format(msgspec.json.encode(certificate), indent=1))
+    run.lake.replace_object(_place(spec, version), certificate.document())
     if not _attach(run, registered, certificate):
         return Proof(certificate, "the registry could not keep it: proven again at the next run", table)
     if not certificate.passed:
@@ -186,12 +186,11 @@ def _attach(run: Run, registered: ModelVersion | None, certificate: Certificate)
     name = f"parity.{certificate.endpoint}"
     passed = "passed" if certificate.passed else "failed"
     said = f"{passed}: {certificate.asked.rows} rows, {certificate.created_at}"
-    content = msgspec.json.format(msgspec.json.encode(certificate), indent=1)
     try:
         run.registry.attach(
             registered,
             tags={name: said, f"{name}.digest": certificate.digest},
-            artifacts={f"parity/{certificate.endpoint}.json": content},
+            artifacts={f"parity/{certificate.endpoint}.json": certificate.document()},
         )
     except RegistryUnavailableError:
         return False

@@ -19,8 +19,9 @@ def record(spec: ViewSpec, lake: Lake) -> Memo:
 
 def keep(spec: ViewSpec, lake: Lake, refused: Mapping[str, Mapping[str, str]], reasons: Sequence[str]) -> None:
     """Remember why partitions, given with their inputs, were refused."""
+    kept = record(spec, lake)
     for partition, inputs in refused.items():
-        record(spec, lake).write(partition, inputs, "", {"because": shorten(reasons)})
+        kept.write(partition, inputs, "", {"because": shorten(reasons)})
 
 
 def failed(findings: Sequence[Finding]) -> list[str]:

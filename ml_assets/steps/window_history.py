@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ml_assets.engine import connect, literal
+from ml_assets.engine import literal, scratch
 from ml_assets.errors import shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, window_name
 from ml_assets.records import Finding
@@ -76,7 +76,7 @@ def _missing(days: Sequence[str], longest: timedelta) -> list[str]:
 
 
 def _before(rows: "pa.Table", moment: datetime) -> int:
-    with connect() as con:
+    with scratch() as con:
         con.register("rows", rows)
         where = f"{FEATURE_TIMESTAMP} < TIMESTAMPTZ {literal(moment.isoformat())}"
         ((found,),) = con.execute(f"SELECT count(*) FROM rows WHERE {where}").fetchall()

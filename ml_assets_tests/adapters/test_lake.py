@@ -403,7 +403,7 @@ def test_a_table_whose_files_do_not_say_alone_which_rows_there_are_is_refused(la
         lake.read(NAME, con)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.dictionaries(st.sampled_from(DAYS), st.lists(st.integers(0, 3), max_size=3)), min_size=1, max_size=4)
 )

@@ -1,10 +1,11 @@
 """A project of a user with a lake, and the real command in its folder."""
 
 import io
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from ml_assets.cli import main
 from ml_assets.steps import ingest
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import TableSpec
-from ml_assets_tests.project import Project, flights
+from ml_assets_tests import command
+from ml_assets_tests.project import DOCUMENTS, Project, flights
 
-ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
 DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
 TOO_LATE = "UA-2013-01-03-21"  # this flight of the third day breaks `delay <= 600`
 
@@ -64,17 +65,7 @@ class Airline:
 
     def process(self, *arguments):
         """The real command in the folder of the project, in a pipe."""
-        here = {"ML_ASSETS_HOME": str(self.home), "NO_COLOR": "1", "USER": "ada"}
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ML_ASSETS_")}
-        return subprocess.run(
-            [ML_ASSETS, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=self.code,
-            env=inherited | here,
-            timeout=120,
-            check=False,
-        )
+        return command.run(self.code, *arguments, ML_ASSETS_HOME=str(self.home), NO_COLOR="1", USER="ada")
 
     def said(self, *arguments):
         """What a command that succeeds prints."""
@@ -95,15 +86,20 @@ class Airline:
         return Airline(self.code, folder / "home", self.spec)
 
 
+@contextmanager
+def begun(folder: Path, documents: Mapping[str, str] = DOCUMENTS) -> Iterator[tuple[Project, Airline]]:
+    """A project below a folder, with its home beside it, which Python and the environment know of meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
+        patch.syspath_prepend(folder / "code")
+        project = Project(folder / "code", documents)
+        project.name_package()
+        yield project, Airline(folder / "code", folder / "home", project.table("flights"))
+
+
 def build(folder: Path) -> Airline:
     """Land the three days and take them in, each by itself."""
-    home = folder / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ML_ASSETS_HOME", str(home))
-        patch.syspath_prepend(folder / "code")
-        project = Project(folder / "code")
-        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
-        airline = Airline(folder / "code", home, project.table("flights"))
+    with begun(folder) as (project, airline):
         project.land_days(*DAYS[:2])
         project.land("2013-01-03.parquet", broken(flights("2013-01-03")))
         for day in DAYS:

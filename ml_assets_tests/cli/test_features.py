@@ -11,8 +11,8 @@ import pytest
 from ml_assets import reading
 from ml_assets.cli.features import _LISTED, _SEEN
 from ml_assets.errors import TableNotFoundError
-from ml_assets_tests.cli.airline import Airline
-from ml_assets_tests.project import DOCUMENTS, Project
+from ml_assets_tests.cli.airline import Airline, begun
+from ml_assets_tests.project import DOCUMENTS
 
 DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
 LATE = """\
@@ -28,12 +28,7 @@ attributes:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """Three days of flights with the features of all three views but the last day of one; a model that uses them."""
-    folder = tmp_path_factory.mktemp("features")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
-        patch.syspath_prepend(folder / "code")
-        project = Project(folder / "code", {**DOCUMENTS, "late": LATE})
-        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+    with begun(tmp_path_factory.mktemp("features"), {**DOCUMENTS, "late": LATE}) as (project, airline):
         project.land_days(*DAYS)
         project.land_carriers()
         assert project.run("raw/flights", "tables/flights", first=DAYS[0], last=DAYS[-1]).success
@@ -41,7 +36,7 @@ def shop(tmp_path_factory):
         assert project.run("features/carrier_delays", first=DAYS[0], last=DAYS[-1]).success
         assert project.run("features/last_flight", first=DAYS[0], last=DAYS[1]).success
         assert project.run("features/carrier_attributes").success
-        yield Airline(folder / "code", folder / "home", project.table("flights"))
+        yield airline
 
 
 def test_views_are_listed_with_what_one_chooses_by(shop):
@@ -193,13 +188,8 @@ def test_a_view_without_rows_says_how_to_get_some(shop, tmp_path):
 @pytest.fixture(scope="module")
 def viewless(tmp_path_factory):
     """A project with a table and no view."""
-    folder = tmp_path_factory.mktemp("viewless")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
-        patch.syspath_prepend(folder / "code")
-        project = Project(folder / "code", {"flights": DOCUMENTS["flights"]})
-        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
-        yield Airline(folder / "code", folder / "home", project.table("flights"))
+    with begun(tmp_path_factory.mktemp("viewless"), {"flights": DOCUMENTS["flights"]}) as (_, airline):
+        yield airline
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "jsonl", "parquet"])

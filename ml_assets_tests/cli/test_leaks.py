@@ -17,9 +17,9 @@ from ml_assets.components.declared import Declared
 from ml_assets.components.project import Project as Components
 from ml_assets.steps import catalogue, features, labels, leaks, training_set
 from ml_assets.steps.run import Run
-from ml_assets_tests.cli.airline import Airline
+from ml_assets_tests.cli.airline import Airline, begun
 from ml_assets_tests.leaks.planted import with_column
-from ml_assets_tests.project import DOCUMENTS, Project, days
+from ml_assets_tests.project import DOCUMENTS, days
 
 MODEL = """\
 type: ml_assets.components.Model
@@ -44,14 +44,8 @@ def model_of(project):
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
     """Two weeks of the airline, up to the training set of a model."""
-    folder = tmp_path_factory.mktemp("taught")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ML_ASSETS_HOME", str(folder / "home"))
-        patch.syspath_prepend(folder / "code")
-        project = Project(folder / "code", DOCUMENTS | {"late": MODEL})
-        (folder / "code" / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+    with begun(tmp_path_factory.mktemp("taught"), DOCUMENTS | {"late": MODEL}) as (project, taught):
         project.land_days(*TWO_WEEKS)
-        taught = Airline(folder / "code", folder / "home", project.table("flights"))
         taught.take_in(*TWO_WEEKS)
         model, run = model_of(project), project.step(TWO_WEEKS[0], TWO_WEEKS[-1])
         for view in model.views:

@@ -1,10 +1,7 @@
 """`ml-assets materialize`: the real command in the folder of a real project, with a Dagster instance of its own."""
 
-import os
-import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -16,10 +13,10 @@ from ml_assets.demo.services import alone
 from ml_assets.errors import MlAssetsError
 from ml_assets.orchestration import by_hand
 from ml_assets.steps import view_state
+from ml_assets_tests import command
 from ml_assets_tests.project import DOCUMENTS, days, flights
 from ml_assets_tests.steps.test_leaks import hourly, with_delay
 
-ML_ASSETS = str(Path(sys.executable).with_name("ml-assets"))
 DAYS = days("2013-01-01", "2013-01-04")
 # Rows count from the arrival, half an hour before they are known: the blocking proof of the view finds it.
 PEEK = """\
@@ -42,7 +39,7 @@ attributes:
 
 @pytest.fixture
 def airline(project):
-    (project.folder / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+    project.name_package()
     (project.folder / project.package / "definitions.py").write_text(
         "from pathlib import Path\n\nimport dagster as dg\n\n\n@dg.definitions\ndef defs():\n"
         "    return dg.load_from_defs_folder(project_root=Path(__file__).parents[1])\n"
@@ -53,16 +50,7 @@ def airline(project):
 
 
 def materialize(airline, *arguments, code=0, **environment):
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DAGSTER")}
-    ran = subprocess.run(
-        [ML_ASSETS, "materialize", *arguments],
-        cwd=airline.folder,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    ran = command.run(airline.folder, "materialize", *arguments, without=("DAGSTER",), timeout=200, **environment)
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     return ran.stdout

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.parquet as pq
 import pytest
 
-from ml_assets_tests.cli.airline import ML_ASSETS
+from ml_assets_tests.command import ML_ASSETS
 
 
 def test_tables_are_listed_with_rows_partitions_versions_and_size(airline):

@@ -21,7 +21,7 @@ class Shop:
 
     def __init__(self, project: Project, home: Path) -> None:
         self.project = project
-        (project.folder / "pyproject.toml").write_text(f'[tool.dg.project]\nroot_module = "{project.package}"\n')
+        project.name_package()
         project.land_days(*DAYS)
         project.land_carriers()
         self.airline = Airline(project.folder, home, project.table("flights"))

@@ -224,7 +224,7 @@ class OnlineStoreContract:
         assert (self.at(store, 1), self.at(store, 2)) == ((1, *values, None), (2, *[None] * 40, 0.5))
 
     def test_any_sequence_of_replacements_leaves_what_a_dictionary_would_hold(self, store):
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         @given(steps)
         def holds(steps) -> None:
             store.drop("v")

@@ -18,7 +18,7 @@ def arrays(given_rows):
     return np.array([r[0] for r in given_rows], dtype=float), np.array([r[1] for r in given_rows])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(rows)
 def test_pr_auc_is_the_average_precision_of_scikit_learn(given_rows):
     from sklearn.metrics import average_precision_score
@@ -29,7 +29,7 @@ def test_pr_auc_is_the_average_precision_of_scikit_learn(given_rows):
     assert found.low <= found.high
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(rows)
 def test_the_area_under_the_roc_curve_is_the_auc(given_rows):
     y, score = arrays(given_rows)
@@ -52,7 +52,7 @@ def test_the_interval_of_pr_auc_covers_the_truth_as_often_as_it_says():
     assert 0.85 <= np.mean([each.low <= truth <= each.high for each in found]) <= 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(rows)
 def test_every_row_is_in_one_bin_and_equal_scores_are_together(given_rows):
     y, score = arrays(given_rows)

@@ -50,7 +50,7 @@ BY_ROUTE = all_functions(3 * HOUR, entity=("carrier", "origin"), keys=("id", "le
 
 
 @pytest.mark.parametrize("view", [VIEW, BY_ROUTE], ids=["one entity", "composite entity and key"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=outcome_rows())
 def test_windows_hold_what_the_oracle_finds_by_trying_every_row(view, rows):
     first, last = ORIGIN, ORIGIN + 12 * HOUR
@@ -63,7 +63,7 @@ def test_windows_hold_what_the_oracle_finds_by_trying_every_row(view, rows):
             assert alike(ours[feature], theirs[feature]), (feature, ours, theirs)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(outcome_rows(), st.lists(st.integers(1, 11), max_size=3))
 def test_a_range_computed_in_pieces_gives_the_same_bits(rows, cuts):
     con = connection(rows)
@@ -74,7 +74,7 @@ def test_a_range_computed_in_pieces_gives_the_same_bits(rows, cuts):
     assert joined.combine_chunks().equals(whole.combine_chunks())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(outcome_rows(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_history_before_the_lookback_change_no_bit(rows, random):
     first, last = ORIGIN + 6 * HOUR, ORIGIN + 10 * HOUR
@@ -86,7 +86,7 @@ def test_the_order_of_rows_and_history_before_the_lookback_change_no_bit(rows, r
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(outcome_rows(), outcome_rows(), st.integers(1, 11))
 def test_what_is_known_later_changes_no_row(rows, later, cut):
     moment = ORIGIN + cut * HOUR
@@ -253,7 +253,7 @@ def test_a_stale_event_does_not_replace_a_newer_one_within_the_history():
     assert values(rows, events(history=4 * HOUR), "delay") == {2: 1.0}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(outcome_rows(), st.integers(1, 11), st.sampled_from([0, 3, 40]))
 def test_events_computed_in_pieces_from_just_the_lookback_give_the_same_rows(rows, cut, history):
     sql = SELECT + " QUALIFY row_number() OVER (PARTITION BY carrier, known_at ORDER BY happened_at, id, delay) = 1"

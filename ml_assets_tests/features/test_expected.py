@@ -119,7 +119,7 @@ def test_a_day_is_judged_by_the_84_before_it_alone():
 values = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0])), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(values, min_size=25, max_size=32))
 def test_whatever_the_values_a_psi_is_a_number_that_is_not_negative(by_day):
     for found in moved(recent(profiles(by_day))):

@@ -67,7 +67,7 @@ DELAYS = st.sampled_from([timedelta(0), 30 * MINUTE, 3 * HOUR])
 DEFAULTS = st.sampled_from([{}, {"delay": -1.5}, {"delay": 0.0, "sky": "it's unknown"}])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SPINE_ROWS, FEATURE_ROWS, FEATURE_ROWS, DELAYS, AGES, DEFAULTS)
 def test_each_spine_row_gets_what_the_oracle_finds_by_trying_every_feature_row(
     spine, one, two, delay, max_age, defaults
@@ -103,7 +103,7 @@ LATE_ROWS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SPINE_ROWS, LATE_ROWS, DELAYS, AGES)
 def test_rows_that_arrive_late_or_again_count_from_when_they_were_known(spine, rows, delay, max_age):
     late = view(delay=delay, max_age=max_age, defaults={"delay": -9.0})

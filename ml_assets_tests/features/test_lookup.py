@@ -71,7 +71,7 @@ def fleets(draw) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("view", [fleet(), fleet("tail", "base"), fleet(valid_until=None)], ids=["one", "two", "open"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=fleets())
 def test_at_every_moment_it_gives_the_row_that_holds(view, rows):
     features = looked_up(view, rows)

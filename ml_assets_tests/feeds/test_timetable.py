@@ -126,7 +126,7 @@ clock_changes = instants(datetime(2013, 3, 10), datetime(2013, 3, 11)) | instant
 zones = st.sampled_from(["America/New_York", "America/Los_Angeles", "America/Phoenix", "Pacific/Honolulu", "UTC"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(instant=any_instant | clock_changes, hours_away=st.floats(-10, 10), zone=zones)
 def test_a_clock_time_is_resolved_to_an_instant_that_shows_it_and_is_near(clock_macros, instant, hours_away, zone):
     near = (instant + timedelta(hours=hours_away)).replace(second=0, microsecond=0)

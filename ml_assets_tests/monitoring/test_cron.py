@@ -29,7 +29,7 @@ INSTANTS = st.integers(0, 14 * 365 * 86_400).map(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EXPRESSIONS, INSTANTS)
 def test_the_latest_time_is_the_one_that_croniter_finds(expression, until):
     # croniter gives the times strictly before, and only whole seconds

@@ -38,7 +38,7 @@ def numpy_counts(values, edges):
     return tuple(np.bincount(np.searchsorted(edges, present, side="left"), minlength=len(edges) + 1).tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(old=st.lists(VALUES, max_size=40), new=st.lists(VALUES, max_size=40))
 def test_every_value_is_counted_in_the_bin_that_numpy_finds(con, old, new):
     bins = reference(con, numbers(old), {"x": "numeric"})
@@ -49,7 +49,7 @@ def test_every_value_is_counted_in_the_bin_that_numpy_finds(con, old, new):
         assert profile.n == column.n == len(values)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(VALUES, max_size=40))
 def test_edges_are_finite_and_strictly_rising(con, values):
     (column,) = reference(con, numbers(values), {"x": "numeric"}).columns
@@ -57,7 +57,7 @@ def test_edges_are_finite_and_strictly_rising(con, values):
     assert all(low < high for low, high in zip(column.edges, column.edges[1:], strict=False))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(old=st.lists(VALUES, max_size=30), parts=st.lists(st.lists(VALUES, max_size=15), min_size=1, max_size=4))
 def test_adding_the_profiles_of_days_gives_the_profile_of_the_week(con, old, parts):
     bins = reference(con, numbers(old), {"x": "numeric"})
@@ -88,7 +88,7 @@ def test_a_value_that_fills_several_deciles_has_a_bin_of_its_own(con):
     assert column.counts[column.edges.index(0.0)] == 80
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(VALUES, max_size=30))
 def test_a_profile_survives_json_bit_by_bit(con, values):
     profile = reference(con, numbers(values), {"x": "numeric"})

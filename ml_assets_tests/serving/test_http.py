@@ -283,7 +283,7 @@ ADDRESS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODY, path=ADDRESS)
 def test_no_body_makes_the_endpoint_fail(client: Client, body: object, path: str):
     answer = client.predict(body if isinstance(body, bytes) else json.dumps(body).encode(), path)
@@ -291,7 +291,7 @@ def test_no_body_makes_the_endpoint_fail(client: Client, body: object, path: str
     assert answer.json()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 2000), byte=st.integers(0, 255))
 def test_no_damaged_byte_makes_the_endpoint_fail(client: Client, position: int, byte: int):
     body = bytearray(json.dumps({"instances": [SENT] * 3}).encode())

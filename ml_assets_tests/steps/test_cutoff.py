@@ -187,7 +187,7 @@ def _edit(data, world: World) -> str:
     return what
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(worlds(), st.data())
 def test_after_any_edit_exactly_what_must_run_runs(world, data):
     with tempfile.TemporaryDirectory() as folder:

@@ -223,7 +223,7 @@ def test_a_name_that_leads_elsewhere_is_refused(project, spec, given_source, nam
     assert project.versions() == {}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.sampled_from("./\\ab\x00 %#?é~"), min_size=1, max_size=8))
 def test_whatever_the_name_the_bytes_lie_under_their_hash(project, spec, given_source, name):
     content = name.encode()

@@ -230,7 +230,7 @@ half_days = st.integers(0, 120).map(lambda halves: halves / 2)
 held = st.tuples(st.sampled_from("AB"), half_days, st.none() | half_days, half_days)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(held, min_size=1, max_size=6, unique_by=lambda r: (r[0], r[1], r[3])), now=half_days)
 def test_whatever_holds_when_a_lookup_is_the_same_online_from_now_on(run, rows, now):
     spec = spec_of(FARE, FARES)
@@ -240,7 +240,7 @@ def test_whatever_holds_when_a_lookup_is_the_same_online_from_now_on(run, rows, 
     assert_same(spec, run, *{now, now + 0.5, *(day for each in rows for day in each[1:] if day and day > now)})
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(st.tuples(st.sampled_from("AB"), half_days), min_size=1, max_size=4), max_size=4))
 def test_whichever_days_come_and_are_corrected_a_view_without_max_age_is_the_same_online(run, batches):
     spec = spec_of(EVENT, EVENTS)

@@ -91,7 +91,7 @@ values = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(values, min_size=1, max_size=5))
 def test_what_is_released_reads_as_what_was_refused(records):
     found, contents = judged(records)

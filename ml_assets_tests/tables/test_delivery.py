@@ -40,7 +40,7 @@ def test_a_truncated_parquet_file_is_unreadable_wherever_it_was_cut(flights):
         assert "a.parquet: unreadable:" in refusal(content[:size], "a.parquet", flights)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
 @example(position=1811, bit=5)  # the name of a time zone is no longer text
 @example(position=1902, bit=5)

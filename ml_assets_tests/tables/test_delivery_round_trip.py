@@ -66,7 +66,7 @@ def as_csv(rows, dialect, ends) -> bytes:
     return text.encode(dialect["encoding"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=ROWS, dialect=dialects(), ends=st.lists(st.sampled_from(["\n", "\r\n", "\r"]), min_size=1, max_size=4))
 def test_csv_in_any_dialect_comes_back(rows, dialect, ends):
     content = gzip.compress(as_csv(rows, dialect, ends))
@@ -74,7 +74,7 @@ def test_csv_in_any_dialect_comes_back(rows, dialect, ends):
     assert found.to_pylist() == rows
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=ROWS)
 def test_what_the_standard_library_writes_comes_back_with_its_lines(rows):
     stream, lines = io.StringIO(newline=""), []
@@ -88,7 +88,7 @@ def test_what_the_standard_library_writes_comes_back_with_its_lines(rows):
     assert found == [{**row, "text": row["text"] or None} for row in rows]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=ROWS, document=st.booleans())
 def test_json_comes_back(rows, document):
     plain = [{k: v.isoformat() if isinstance(v, date) else v for k, v in row.items()} for row in rows]
@@ -101,7 +101,7 @@ def test_json_comes_back(rows, document):
     assert found.drop_columns(["_row"]).to_pylist() == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS, zone=st.integers(-14, 14))
 def test_parquet_comes_back(rows, zone):
     kinds = {"text": pa.large_string(), "n": pa.int64(), "x": pa.float64(), "ok": pa.bool_(), "day": pa.date32()}
@@ -126,7 +126,7 @@ ALMOST = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), kind=st.sampled_from(list(ALMOST)), zone=st.sampled_from([None, "America/New_York"]))
 def test_each_text_is_judged_alone(data, kind, zone):
     """One that fits is cast by Arrow when alone; beside bad ones DuckDB's grammar says which fit. They must agree."""
@@ -143,7 +143,7 @@ def test_each_text_is_judged_alone(data, kind, zone):
     assert together.bad.to_pylist()[:-1] == nothing
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=ROWS,
     faults=st.lists(st.sampled_from(["n", "x", "ok", "at", "day"]), min_size=1, max_size=3),
@@ -161,7 +161,7 @@ def test_no_row_is_lost_under_any_policy(rows, faults, at):
             assert (refused == [at % len(rows) + 1]) is ("discard_row" in (columns, data_type))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=st.binary(max_size=60), name=st.sampled_from(["a.csv", "a.jsonl", "a.json", "a.csv.gz", "a.parquet"]))
 @example(content=b'n,text\n1,"', name="a.csv")
 @example(content=b'[{"n": 1}', name="a.json")
@@ -175,7 +175,7 @@ def test_any_bytes_are_rows_or_a_delivery_error(content, name):
     assert names == ["n", "text", "_row"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(st.characters(codec="latin-1", exclude_characters='\0\r\n"'), min_size=1))
 def test_latin_1_is_read_as_such_unless_it_is_utf_8(text):
     content = f'text\n"{text}"\n'.encode("latin-1")

@@ -143,7 +143,7 @@ cells = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.data(),
     kinds=st.lists(

@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         "day": pa.date32(),
     }
 )
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def profile(con, columns, of="x"):

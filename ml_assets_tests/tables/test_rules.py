@@ -210,7 +210,7 @@ class T(pa.DataFrameModel):
 """
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(
         st.one_of(st.none(), st.floats(-20, 20), st.sampled_from([-1.5, 10.0, 3.0, 4.5])), min_size=1, max_size=20
@@ -220,7 +220,7 @@ def test_numbers_are_judged_row_by_row_as_pandera_would(tmp_path_factory, values
     agree_with_pandera(tmp_path_factory, BOUNDS, "bounds_of_tests", values, "float64")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.one_of(st.none(), st.text("abcdé", max_size=5)), min_size=1, max_size=20))
 def test_texts_are_judged_row_by_row_as_pandera_would(tmp_path_factory, values):
     agree_with_pandera(tmp_path_factory, TEXTS, "texts_of_tests", values, "object")

@@ -207,7 +207,7 @@ def expected_of(rows):
     return out
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROW, max_size=25), seed=st.randoms(use_true_random=False))
 def test_delivered_is_valid_plus_quarantined_plus_duplicates_whatever_the_order(con, rows, seed):
     found = validate(con, stamped(rows), READINGS)
@@ -225,7 +225,7 @@ def test_delivered_is_valid_plus_quarantined_plus_duplicates_whatever_the_order(
     assert (again.valid, again.quarantine, again.counts) == (found.valid, found.quarantine, found.counts)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(rows=st.lists(ROW, min_size=1, max_size=25))
 def test_a_partition_comes_out_the_same_alone_and_among_others(rows):
     con = engine.connect(threads=1)
@@ -348,7 +348,7 @@ def test_fences_are_made_of_good_rows_without_duplicates_of_one_partition(flight
     assert [(f.partition, f.n, f.q1, f.q3) for f in found.fences] == [(DAYS[0], 9, 2.0, 6.0), (DAYS[1], 1, 1500, 1500)]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(ROW, max_size=25),
     values=st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=25, max_size=25),
@@ -374,7 +374,7 @@ def test_delivered_is_valid_plus_quarantined_plus_duplicates_with_outliers_and_r
     assert (found.valid.num_rows < plain.valid.num_rows) <= taken_out
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9), st.sampled_from([1.0, 2.0])), min_size=1))
 def test_fences_and_what_lies_beyond_are_those_of_numpy(con, values):
     found = numbers(con, values, Outliers("x", action="quarantine"))

@@ -273,7 +273,7 @@ CHANGES = st.lists(
 
 
 @given(changes=CHANGES)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_added_or_restated_is_kept_as_the_database_has_it(sqlite_url, changes):
     execute(sqlite_url, "DROP TABLE IF EXISTS weather")
     origin = Origin(sqlite_url)
