@@ -21,6 +21,7 @@ from ml_assets.cli.explain import explain
 from ml_assets.cli.features import features
 from ml_assets.cli.leaks import leaks
 from ml_assets.cli.materialize import materialize
+from ml_assets.cli.project import importable
 from ml_assets.cli.quarantine import quarantine
 from ml_assets.cli.table import table
 from ml_assets.errors import EndpointError, MlAssetsError, shorten
@@ -144,7 +145,7 @@ def check() -> None:
     """Load the definitions of the project in the working directory, and say what is wrong as file:line."""
     from ml_assets.orchestration.loading import Location, listed, load
 
-    sys.path.insert(0, str(Path.cwd()))
+    importable()
     location = Location.of(Path.cwd())
     typer.echo(listed(location, load(location)))
 

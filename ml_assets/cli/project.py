@@ -1,7 +1,6 @@
 """What commands know of the project in the working directory: declared tables by name, and tables of the lake."""
 
 import sys
-import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -107,19 +106,19 @@ def materialize(table: str, partitions: Iterable[str] = ()) -> str:
 
 def importable(folder: Path | None = None) -> None:
     """Let Python find the packages of a project, by default of the one in the working directory."""
-    root = folder or Path.cwd()
-    sys.path[:0] = [str(place) for place in (root, root / "src") if place.is_dir() and str(place) not in sys.path]
+    from ml_assets.orchestration.loading import roots
+
+    sys.path[:0] = [str(place) for place in roots(folder or Path.cwd()) if str(place) not in sys.path]
 
 
 def _defs_module(folder: Path) -> tuple[Path, str]:
     """Where declarations are: as `[tool.dg.project]` of a folder says; without one, the shipped example."""
-    file = folder / "pyproject.toml"
-    parsed = tomllib.loads(file.read_text()) if file.is_file() else {}
-    declared = parsed.get("tool", {}).get("dg", {}).get("project")
-    if not declared:
+    from ml_assets.orchestration.loading import declared
+
+    if not (named := declared(folder)):
         return Path(__file__).parents[2], "ml_assets.defs"
     importable(folder)
-    return folder, declared.get("defs_module", f"{declared['root_module']}.defs")
+    return folder, named.get("defs_module", f"{named['root_module']}.defs")
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:

@@ -30,10 +30,7 @@ class Location:
     @classmethod
     def of(cls, folder: Path) -> "Location":
         """The location that `[tool.dg.project]` of a folder names; without one the shipped example."""
-        file = folder / "pyproject.toml"
-        parsed = tomllib.loads(file.read_text()) if file.is_file() else {}
-        project = parsed.get("tool", {}).get("dg", {}).get("project")
-        if not project:
+        if not (project := declared(folder)):
             return cls()
         root = project["root_module"]
         return cls(
@@ -41,6 +38,32 @@ class Location:
             project.get("code_location_name", root),
             folder,
         )
+
+
+def declared(folder: Path) -> dict[str, Any]:
+    """`[tool.dg.project]` of a folder; empty without one, DeclarationError where it does not name the package."""
+    file = folder / "pyproject.toml"
+    text = file.read_text() if file.is_file() else ""
+    try:
+        project = tomllib.loads(text).get("tool", {}).get("dg", {}).get("project", {})
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"line (\d+)", str(error))
+        raise DeclarationError(f"no TOML: {error}", file=file, line=int(found[1]) if found else 1) from error
+    if project and not project.get("root_module"):
+        meant = shorten(packages(folder)) or "shop"
+        problem = f'[tool.dg.project] has no root_module. Write root_module = "{meant}": the package that has defs/'
+        raise DeclarationError(problem, file=file, line=_line(file, "[tool.dg.project]"))
+    return project
+
+
+def roots(folder: Path) -> list[Path]:
+    """Where the packages of a project are looked for, beside those that are installed."""
+    return [place for place in (folder, folder / "src") if place.is_dir()]
+
+
+def packages(folder: Path) -> list[str]:
+    """The packages of a project that hold declarations."""
+    return sorted(defs.parent.name for place in roots(folder) for defs in place.glob("*/defs") if defs.is_dir())
 
 
 @dataclass(frozen=True)
@@ -84,16 +107,26 @@ def imported(module: str, folder: Path | None) -> Any:
     except ModuleNotFoundError as error:
         if folder is None or not error.name or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise _not_found(module, error.name, folder / "pyproject.toml") from error
+        raise _not_found(module, error.name, folder) from error
 
 
-def _not_found(module: str, name: str, file: Path) -> DeclarationError:
-    said = [number for number, line in enumerate(file.read_text().splitlines(), 1) if name.partition(".")[0] in line]
-    advice = "Install the project into this environment: `pip install -e .`, or `uv sync`"
+def _not_found(module: str, name: str, folder: Path) -> DeclarationError:
+    file, package = folder / "pyproject.toml", name.partition(".")[0]
+    searched = roots(folder)
     if "." in name:
-        advice = f"Write {name.replace('.', '/')}.py, or name another module there"
+        inside = next((place for place in searched if (place / package).is_dir()), folder)
+        advice = f"Write {(inside / name.replace('.', '/')).relative_to(folder)}.py, or name another module there."
+    else:
+        there = packages(folder)
+        meant = f': if one is meant that is there, write root_module = "{shorten(there)}"' if there else ""
+        advice = "Install the project into this environment: `pip install -e .`, or `uv sync`."
+        advice += f" It was looked for in {' and '.join(map(str, searched))} as well{meant}."
     problem = f"[tool.dg.project] asks for the module {module}, and there is no '{name}' that Python finds"
-    return DeclarationError(f"{problem}. {advice}.", file=file, line=said[-1] if said else 1)
+    return DeclarationError(f"{problem}. {advice}", file=file, line=_line(file, package))
+
+
+def _line(file: Path, text: str) -> int:
+    return max((number for number, line in enumerate(file.read_text().splitlines(), 1) if text in line), default=1)
 
 
 def problems(error: BaseException) -> list[str]:
