@@ -1,8 +1,9 @@
 """Training rows made again from the tables, blind to all that was known after them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import PartitionRange
@@ -11,9 +12,10 @@ from ml_assets.errors import shorten
 from ml_assets.features.compute import compute
 from ml_assets.features.join import join_as_of
 from ml_assets.features.prove import Difference
+from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.steps import catalogue, configuration, features, pins, view_state, view_versions
 from ml_assets.steps.days import shift, start_of
-from ml_assets.steps.memo import Memo, flat
+from ml_assets.steps.memo import Entry, Memo, flat
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, ModelSpec, ViewSpec
 from ml_assets.steps.view_versions import ViewVersion
@@ -54,21 +56,19 @@ class _Differing:
 def repeat(spec: ModelSpec, run: Run, rows: "pa.Table") -> Repetition:
     """Make rows at a few moments again, from tables that end there, and compare them bit for bit with those given.
 
-    Each moment is the `at` of a row; the rows within a quarter of an hour before it are made again. Where a view was
-    computed from rows that its tables no longer hold, or was edited since, a difference tells nothing: it is `waiting`.
+    Each moment is the `at` of a row; the rows within a quarter of an hour before it are made again. A difference tells
+    nothing, and its table is `waiting`, where a declaration was edited since, a view was computed from rows that its
+    tables no longer hold, or the set was joined from tables that hold something else, and right, now.
     """
     n_rows, moments, found, waiting = 0, [], [], set()
     for moment, sample in _samples(spec, rows):
         moments.append(moment)
         n_rows += sample.num_rows
-        differing = list(_differences(spec, sample, _again(spec, run, sample, moment), moment))
-        if differing and _made_otherwise(spec, run, moment):
-            waiting.add(spec.training_set)
-            continue
-        edited = _edited_since(spec, run) if differing else set[str]()
-        late = {v.name for v in spec.views if differing and (v.name in edited or _waits(v, run, moment))}
-        waiting |= late
-        found += [each for each in differing if f"features/{each.view}" not in late]
+        again = _joined(spec, run, sample, moment, partial(_blind, run=run, moment=moment))
+        differing = list(_differences(spec, sample, again, moment))
+        excused = _excused(spec, run, sample, again, moment) if differing else {}
+        waiting |= {excused[each.view] for each in differing if each.view in excused}
+        found += [each for each in differing if each.view not in excused]
     said, values = tuple(each.sentence for each in found), tuple(value for each in found for value in each.values)
     return Repetition(n_rows, tuple(moments), said, tuple(sorted(waiting)), values)
 
@@ -87,32 +87,51 @@ def _sql(moment: datetime) -> str:
     return f"TIMESTAMPTZ {literal(moment.isoformat())}"
 
 
-def _again(spec: ModelSpec, run: Run, sample: "pa.Table", moment: datetime) -> "pa.Table":
-    """The sampled rows from the spine, joined with feature rows that were computed without later data."""
+def _joined(
+    spec: ModelSpec,
+    run: Run,
+    sample: "pa.Table",
+    moment: datetime,
+    features_of: "Callable[[ViewSpec], pa.Table]",
+    version: int | None = None,
+) -> "pa.Table":
+    """The sampled rows from the spine, as of a version of it, joined with feature rows from elsewhere."""
     keys = ", ".join(quote(key) for key in (*spec.spine.keys, "at"))
     day = moment.date().isoformat()
-    span = PartitionRange(shift(day, -1), shift(day, AHEAD_DAYS))
+    span = PartitionRange(shift(day, -1), shift(day, AHEAD_DAYS)) if spec.spine.daily else None
     with connect() as con:
-        run.lake.register(con, "spine", spec.spine.table, partitions=span if spec.spine.daily else None)
+        run.lake.register(con, "spine", spec.spine.table, partitions=span, version=version)
         con.register("sampled", sample.select([*spec.spine.keys, "at"]))
         con.execute(f"""
             CREATE TEMP TABLE asked AS SELECT * EXCLUDE (partition_key)
             FROM (SELECT *, ({spec.at}) AS "at" FROM spine) SEMI JOIN sampled USING ({keys})""")
         for view in spec.views:
-            con.register(f"features/{view.view.name}", _blind(view, run, moment))
+            con.register(view.name, features_of(view))
         return join_as_of(con, "asked", [view.view for view in spec.views])
 
 
 def _blind(spec: ViewSpec, run: Run, moment: datetime) -> "pa.Table":
     """The feature rows that can count at a moment, made from what was known by then."""
-    since = _since(spec, run, moment)
-    days = (since.date().isoformat(), moment.date().isoformat()) if spec.daily else ("", "")
+    since, days = _counting(spec, run, moment)
     with connect() as con, connect() as past:
         features.open_tables(spec, run.lake, con, *days)
         for table in spec.view.tables:
             known = con.sql(f"FROM {quote(table)} WHERE known_at <= {_sql(moment)}").to_arrow_table()
             past.register(table, known)
         return compute(past, spec.view, first=since, last=moment + _TICK)
+
+
+def _stored(spec: ViewSpec, run: Run, moment: datetime, versions: Mapping[str, int]) -> "pa.Table":
+    """The same as the lake holds them, or as it held them in a version."""
+    days = PartitionRange(*_counting(spec, run, moment)[1]) if spec.daily else None
+    columns = [*spec.view.entity, FEATURE_TIMESTAMP, *spec.view.features()]
+    return run.lake.dataset(spec.name, partitions=days, version=versions.get(spec.name)).to_table(columns)
+
+
+def _counting(spec: ViewSpec, run: Run, moment: datetime) -> tuple[datetime, tuple[str, str]]:
+    """From when on feature rows can count at a moment, and the days of these."""
+    since = _since(spec, run, moment)
+    return since, (since.date().isoformat(), moment.date().isoformat()) if spec.daily else ("", "")
 
 
 def _since(spec: ViewSpec, run: Run, moment: datetime) -> datetime:
@@ -175,28 +194,44 @@ def _view_of(spec: ModelSpec, column: str) -> str:
     return next((v.view.name for v in spec.views if column in v.view.qualified_features()), "")
 
 
-def _edited_since(spec: ModelSpec, run: Run) -> set[str]:
-    """Views that were edited after the training set was made from them."""
+def _excused(spec: ModelSpec, run: Run, sample: "pa.Table", again: "pa.Table", moment: datetime) -> Mapping[str, str]:
+    """Views, and "" for the spine, of which a difference tells nothing, with the table that waits for its next run."""
     made = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
-    held = pins.views(run.lake, made.metadata["manifest"]) if made else {}
-    pinned = {view: ViewVersion(**pin).meaning for view, pin in held.items()}
+    if made and _declared_otherwise(spec, made):
+        return dict.fromkeys(("", *(view.view.name for view in spec.views)), spec.training_set)
+    manifest = pins.read(run.lake, made.metadata["manifest"]) if made else {}
+    edited = _edited_since(spec, manifest)
+    late = {v.view.name: v.name for v in spec.views if v.name in edited or _waits(v, run, moment)}
+    others = replace(spec, views=tuple(view for view in spec.views if view.view.name not in late))
+    restated = _restated(others, run, sample, again, moment, manifest["versions"]) if made else set[str]()
+    return late | dict.fromkeys(restated, spec.training_set)
+
+
+def _restated(
+    spec: ModelSpec, run: Run, sample: "pa.Table", again: "pa.Table", moment: datetime, versions: Mapping[str, int]
+) -> set[str]:
+    """Views, and "" for the spine, that were joined as the sample has them, and are right as they are now."""
+    then, now = (
+        _joined(
+            spec, run, sample, moment, partial(_stored, run=run, moment=moment, versions=of), of.get(spec.spine.table)
+        )
+        for of in (versions, {})
+    )
+    wrong = (*_differences(spec, sample, then, moment), *_differences(spec, again, now, moment))
+    return {"", *(view.view.name for view in spec.views)} - {each.view for each in wrong}
+
+
+def _edited_since(spec: ModelSpec, manifest: Mapping[str, Any]) -> set[str]:
+    """Views that were edited after the training set was made from them."""
+    pinned = {view: ViewVersion(**pin).meaning for view, pin in manifest.get("views", {}).items()}
     return {v.name for v in spec.views if pinned.get(v.view.name, "") not in ("", view_versions.meaning_of(v))}
 
 
-def _made_otherwise(spec: ModelSpec, run: Run, moment: datetime) -> bool:
-    """Whether the training set was joined by another declaration, or from other spine rows, than there are now."""
-    made = Memo(run.lake, spec.training_set, version=catalogue.TRAINING_SET, config=None).read()
-    if made is None:
-        return False
+def _declared_otherwise(spec: ModelSpec, made: Entry) -> bool:
+    """Whether the training set was joined by another declaration than there is now."""
     of_splits = {"window", "validation", "test", "gap"}
     now = flat(configuration.of_training_set(spec))
-    if any(made.config.get(name) != now.get(name) for name in {*now, *made.config} - of_splits):
-        return True
-    name, day = spec.spine.table, moment.date().isoformat()
-    days = PartitionRange(shift(day, -1), shift(day, AHEAD_DAYS)) if spec.spine.daily else None
-    version = pins.read(run.lake, made.metadata["manifest"])["versions"][name]
-    then, there = (run.lake.content(name, partitions=days, version=v) for v in (version, None))
-    return any(there.get(part) != content for part, content in then.items())
+    return any(made.config.get(name) != now.get(name) for name in {*now, *made.config} - of_splits)
 
 
 def _waits(spec: ViewSpec, run: Run, moment: datetime) -> bool:

@@ -19,7 +19,7 @@ from ml_assets.steps import catalogue, features, labels, leaks, training_set
 from ml_assets.steps.run import Run
 from ml_assets_tests.cli.airline import Airline, begun
 from ml_assets_tests.leaks.planted import with_column
-from ml_assets_tests.project import DOCUMENTS, days
+from ml_assets_tests.project import DOCUMENTS, days, flights, parquet
 
 MODEL = """\
 type: ml_assets.components.Model
@@ -165,6 +165,26 @@ def test_training_rows_of_before_an_edit_are_no_leak_but_cannot_be_judged(own, m
 
 def edit(spec):
     return replace(spec, view=replace(spec.view, sql=spec.view.sql.replace("delay AS", "delay + 1 AS")))
+
+
+@pytest.fixture
+def restated(own, monkeypatch):
+    """A day of the table came again with other delays, and the views were made again; the training set was not."""
+    monkeypatch.setenv("ML_ASSETS_HOME", str(own.home))
+    again = own.home / "landing" / "flights" / f"{TWO_WEEKS[9]}.parquet"
+    again.write_bytes(parquet(flights(TWO_WEEKS[9], delay=77.0)))
+    own.take_in(TWO_WEEKS[9])
+    known = projects.loaded(own.code)
+    for view in known.named(Model)["late"].spec(known).views:
+        features.materialize(view, Run(Settings.from_environment(), TWO_WEEKS))
+    return own
+
+
+def test_a_training_set_of_before_a_correction_waits_for_its_next_run_and_is_no_leak(restated):
+    code, every = proofs(restated, "late")
+    found = every["training_sets/late", catalogue.REPEATED.name]
+    assert (code, found["verdict"]) == (0, WARNING)
+    assert "those of training_sets/late cannot be judged" in found["evidence"]
 
 
 def test_on_an_empty_lake_it_says_what_to_materialize(taught, tmp_path):

@@ -15,6 +15,11 @@ from ml_assets_tests.flights import World, ml_assets_root
 from ml_assets_tests.project import Project
 
 SHIPPED = Path(ml_assets_root()) / "defs" / "flights"
+FUTURE = """
+SELECT f.* REPLACE (coalesce((SELECT avg(o.arrival_delay_minutes) FROM outcomes o
+    WHERE o.carrier = f.carrier AND o.known_at > f.feature_timestamp
+        AND o.known_at <= f.feature_timestamp + INTERVAL 12 HOUR), f.late_rate_6h) AS late_rate_6h)
+FROM rows f"""
 
 
 def declared(project: Project, *changes: tuple[str, str, str]) -> Path:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from ml_assets.records import Finding
-from ml_assets.steps import catalogue, leaks
-from ml_assets_tests.leaks.planted import training_rows, with_column
+from ml_assets.steps import catalogue, leaks, training_set
+from ml_assets_tests.flights import DAYS
+from ml_assets_tests.leaks.planted import FUTURE, asked, training_rows, with_column
 
 
 def test_what_was_found_is_kept_by_content_until_rows_or_limits_change(world):
@@ -40,6 +41,47 @@ def test_a_view_that_waits_to_be_computed_again_is_a_warning_and_no_leak(moved):
     assert found.warn
     assert "carrier_delays" in found.sentence
     assert "Materialize them" in found.sentence
+
+
+@pytest.fixture
+def restated(world):
+    """All outcomes were corrected and the features were made again from them; the training set was not."""
+    rows = world.rows("tables/flight_outcomes")
+    other = asked("SELECT * REPLACE (arrival_delay_minutes + 60 AS arrival_delay_minutes) FROM rows", rows=rows)
+    world.step().lake.write("tables/flight_outcomes", other, partitions=sorted(set(rows["partition_key"].to_pylist())))
+    world.compute(*DAYS)
+    return world
+
+
+def repeated(world):
+    return {each.check: each for each in leaks.prove(world.spec, world.step())}[catalogue.REPEATED.name]
+
+
+def test_a_training_set_of_before_a_correction_of_its_features_is_a_warning_and_no_leak(restated):
+    assert leaks.of_view(restated.spec.views[0], restated.step()).passed
+    found = repeated(restated)
+    assert (found.passed, found.warn) == (False, True), found.sentence
+    assert f"those of {restated.spec.training_set} cannot be judged" in found.sentence
+    training_set.materialize(restated.spec, restated.step())
+    assert repeated(restated).passed
+
+
+def test_no_correction_excuses_what_came_into_the_rows_by_another_way(restated):
+    honest = training_rows(restated)
+    planted = with_column(honest, "carrier_delays__late_rate_6h", honest["label"].to_pylist())
+    restated.step().lake.write(restated.spec.training_set, planted)
+    found = repeated(restated)
+    assert (found.passed, found.warn) == (False, False)
+    assert {value["feature"].partition("__")[0] for value in found.numbers["values"]} == {"carrier_delays"}
+
+
+def test_no_training_set_is_excused_by_a_feature_table_that_holds_the_future_now(restated):
+    lake, name = restated.step().lake, "features/carrier_delays"
+    filled = asked(FUTURE, rows=restated.rows(name), outcomes=restated.rows("tables/flight_outcomes"))
+    lake.write(name, filled, partitions=list(DAYS))
+    found = repeated(restated)
+    assert (found.passed, found.warn) == (False, False)
+    assert {value["feature"].partition("__")[0] for value in found.numbers["values"]} == {"carrier_delays"}
 
 
 def test_a_corrected_spine_or_an_edited_time_is_a_warning_and_no_leak(world):

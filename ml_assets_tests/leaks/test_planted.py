@@ -15,6 +15,7 @@ from ml_assets.steps.works import Asset
 from ml_assets_tests.components.test_declarations import complaint
 from ml_assets_tests.flights import DAYS, World
 from ml_assets_tests.leaks.planted import (
+    FUTURE,
     asked,
     computed,
     declared,
@@ -235,13 +236,6 @@ def test_a_random_split_alone_is_found_by_its_order(world):
     world.step().lake.write(world.spec.training_set, shuffled_split(training_rows(world)))
     findings = training_set.materialize(world.spec, world.step())[world.spec.training_set].findings
     assert set(failed(findings)) == {catalogue.IN_TIME.name}
-
-
-FUTURE = """
-SELECT f.* REPLACE (coalesce((SELECT avg(o.arrival_delay_minutes) FROM outcomes o
-    WHERE o.carrier = f.carrier AND o.known_at > f.feature_timestamp
-        AND o.known_at <= f.feature_timestamp + INTERVAL 12 HOUR), f.late_rate_6h) AS late_rate_6h)
-FROM rows f"""
 
 
 def test_a_feature_table_that_was_filled_with_the_future_is_found_in_the_training_rows(world):
