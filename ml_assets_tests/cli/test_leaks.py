@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from ml_assets.adapters.settings import Settings
@@ -194,6 +195,32 @@ def test_on_an_empty_lake_it_says_what_to_materialize(taught, tmp_path):
     assert found["training_sets/late", ""]["verdict"] == NOTHING
     assert "ml-assets materialize +training_sets/late" in found["training_sets/late", ""]["evidence"]
     assert "ml-assets materialize +features/last_flight" in found["features/last_flight", ""]["evidence"]
+
+
+@pytest.fixture
+def copied_under_other_keys(own):
+    """Test rows stand among the training rows, by the names of other flights."""
+    rows = own.lake.dataset("training_sets/late").to_table()
+    test = rows.filter([split == "test" for split in rows["split"].to_pylist()])
+    renamed = with_column(test, "flight_id", [f"copy-{number:06}" for number in range(test.num_rows)])
+    copies = with_column(renamed, "split", ["train"] * test.num_rows)
+    own.lake.write("training_sets/late", pa.concat_tables([rows, copies]))
+    return own
+
+
+@pytest.mark.parametrize(("declared", "is_found"), [("", True), ("{twins: true}", True), ("{twins: false}", False)])
+def test_a_model_says_in_yaml_whether_rows_are_compared_by_content(
+    copied_under_other_keys, tmp_path, declared, is_found
+):
+    document = MODEL + (f"  leaks: {declared}\n" if declared else "")
+    with begun(tmp_path / "declared", DOCUMENTS | {"late": document}) as (project, _):
+        spec = model_of(project)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ML_ASSETS_HOME", str(copied_under_other_keys.home))
+            found = {each.check: each for each in leaks.prove(spec, project.step())}[catalogue.NO_TWINS.name]
+    assert found.passed is not is_found
+    assert ("all inputs of training rows of another flight_id" in found.sentence) is is_found
+    assert found.sentence.endswith("content not compared.") is not is_found
 
 
 def test_a_wrong_name_is_answered_with_those_there_are(taught):
