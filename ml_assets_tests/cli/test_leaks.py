@@ -19,8 +19,8 @@ from ml_assets.components.project import Project as Components
 from ml_assets.steps import catalogue, features, labels, leaks, training_set
 from ml_assets.steps.run import Run
 from ml_assets_tests.cli.airline import Airline, begun
-from ml_assets_tests.leaks.planted import with_column
-from ml_assets_tests.project import DOCUMENTS, days, flights, parquet
+from ml_assets_tests.leaks.planted import asked, with_column
+from ml_assets_tests.project import CONTRACTS, DOCUMENTS, days, flights, parquet
 
 MODEL = """\
 type: ml_assets.components.Model
@@ -186,6 +186,37 @@ def test_a_training_set_of_before_a_correction_waits_for_its_next_run_and_is_no_
     found = every["training_sets/late", catalogue.REPEATED.name]
     assert (code, found["verdict"]) == (0, WARNING)
     assert "those of training_sets/late cannot be judged" in found["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("written", "code", "verdict", "said"),
+    [
+        (
+            "known_at - INTERVAL 40 MINUTE AS known_at",
+            1,
+            LEAK,
+            " rows of flights are known before their event, such as one with known_at 2013-01-1",
+        ),
+        ("delay + 1 AS delay", 0, WARNING, "The tables of features/last_flight have changed since 2013-01-14"),
+    ],
+)
+def test_rows_known_before_their_event_are_a_leak_of_a_view_that_waits_as_well(
+    own, tmp_path, written, code, verdict, said
+):
+    """Whatever the view will be computed from, it is these rows; other changes only make it wait."""
+    edited = Airline(tmp_path / "code", own.home, own.spec)
+    shutil.copytree(own.code, edited.code)
+    (contracts,) = edited.code.glob("*/contracts.py")
+    contracts.write_text(CONTRACTS.replace("ge=-60, le=600)", 'ge=-60, le=600, metadata={"available": "after_event"})'))
+    rows = own.lake.dataset("tables/flights").to_table()
+    own.lake.write(
+        "tables/flights", asked(f"SELECT * REPLACE ({written}) FROM rows", rows=rows), partitions=list(TWO_WEEKS)
+    )
+    ran = edited.process("leaks", "late", "--json")
+    found = {(p["asset"], p["proof"]): p for p in json.loads(ran.stdout)}
+    view = found["features/last_flight", catalogue.HINDSIGHT.name]
+    assert (ran.returncode, view["verdict"]) == (code, verdict), ran.stderr
+    assert said in view["evidence"]
 
 
 def test_on_an_empty_lake_it_says_what_to_materialize(taught, tmp_path):
