@@ -74,7 +74,7 @@ def _version(spec: ViewSpec, run: Run) -> Mapping[str, StepResult]:
     # late rows are right rows: they are served, and what is downstream in this run is stopped by the check
     findings += (*_of_inputs(spec, run, rows, due), *judged.findings)
     if not good:
-        return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, None, list(produced))))}
+        return {spec.name: StepResult(produced, (*findings, *online.findings(spec, run, list(produced))))}
     rows = among(rows, "partition_key", good) if judged.refused else rows
     put, stored = _put(spec, run, memo, rows, {partition: inputs[partition] for partition in good}, judged)
     return {spec.name: StepResult(produced | put, (*findings, *stored))}
@@ -91,7 +91,7 @@ def _put(
     """Write the rows of some days to the lake and online, and then what they were made from to the record."""
     commit = run.lake.write(spec.name, rows, partitions=list(inputs) if spec.daily else None)
     feature_profiles.keep(spec, run, judged, list(inputs))
-    findings = online.findings(spec, run, rows, list(inputs))
+    findings = online.findings(spec, run, list(inputs), fresh=True)
     produced = {}
     for day, made_from in inputs.items():
         content = commit.content[day]
@@ -106,7 +106,7 @@ def _of_nothing(spec: ViewSpec, run: Run, due: Sequence[str], produced: Mapping[
     """What is said where no row came out."""
     sentence = "No rows came out: nothing was judged."
     judged = (Finding(check.name, False, sentence, warn=True) for check in catalogue.of_features(spec))
-    return (*_of_inputs(spec, run, None, due), *judged, *online.findings(spec, run, None, list(produced)))
+    return (*_of_inputs(spec, run, None, due), *judged, *online.findings(spec, run, list(produced)))
 
 
 def _of_standing(spec: ViewSpec, run: Run, days: Sequence[str]) -> tuple[Finding, ...]:
@@ -114,7 +114,7 @@ def _of_standing(spec: ViewSpec, run: Run, days: Sequence[str]) -> tuple[Finding
     return (
         *_of_inputs(spec, run, None, days),
         *feature_profiles.not_judged(spec),
-        *online.findings(spec, run, None, days),
+        *online.findings(spec, run, days),
     )
 
 

@@ -1,13 +1,15 @@
 """The online store: the newest feature rows of every entity, as they stand in the lake."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ml_assets import clock
+from ml_assets.adapters.deployment import held_lock
 from ml_assets.adapters.lake import Lake, PartitionRange
-from ml_assets.adapters.online import Found, OnlineStore, ViewSchema, instant, microseconds
+from ml_assets.adapters.online import Expiry, Found, OnlineStore, ViewSchema, instant, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
 from ml_assets.engine import literal, quote, scratch
 from ml_assets.errors import StoreUnavailableError, shorten
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 _COMPARED, _AT_ONCE = 10_000, 500
-_Put = Callable[["pa.Table", datetime, datetime], None]
+_PATIENCE_SECONDS = 1800
+_Part = tuple["pa.Table", datetime, datetime]
 _AT, _LAST, _OF = "_ml_assets_at", "_ml_assets_last", "_ml_assets_of"
 
 
@@ -34,100 +37,127 @@ def stored_name(spec: ViewSpec, lake: Lake) -> str:
     return f"{spec.view.name}@{view_versions.current(spec, lake)}"
 
 
-def findings(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> tuple[Finding, ...]:
-    """Put the rows just computed online and compare what is there with the lake.
+def findings(spec: ViewSpec, run: Run, days: Sequence[str], *, fresh: bool = False) -> tuple[Finding, ...]:
+    """Put days that were just written to the lake online (`fresh`), and compare what is there with the lake.
 
-    A store that has lost the view, or lags, or holds other values, gets the newest days from the lake; where no rows
-    are fresh (None) that is said as a warning. Raises StoreUnavailableError when fresh rows have nowhere to go.
+    A store that has lost the view, or lags, or holds other values, gets all that is kept from the lake; where no rows
+    are fresh that is said as a warning. Raises StoreUnavailableError when fresh rows have nowhere to go.
     """
     if not (days and run.lake.exists(spec.name)):
         return unchanged(catalogue.ONLINE.name)
+    name = stored_name(spec, run.lake)
     try:
-        return (_settled(spec, run, rows, days),)
+        with _alone(name, run):
+            return (_settled(spec, run, name, days, fresh=fresh),)
     except StoreUnavailableError as error:
-        if rows is not None:
+        if fresh:
             raise
         return (Finding(catalogue.ONLINE.name, passed=False, sentence=str(error)),)
 
 
-def keep(spec: ViewSpec, run: Run, name: str, rows: "pa.Table", days: Sequence[str]) -> None:
-    """Write rows of a view under a name of the store, in place of all that was there of these days.
+def complete(spec: ViewSpec, run: Run, name: str) -> None:
+    """Put back online what has expired and counts again, since a version lets rows count for longer than before.
 
-    Day by day, since Redis answers nobody during a write. What would expire at once is left out.
+    A store that never held all of the view is left as it is: what it lacks is no matter of age.
+    """
+    if run.online_store.expired(name):
+        with _alone(name, run):
+            _completed(spec, run, name)
+
+
+def keep(spec: ViewSpec, run: Run, name: str, days: Sequence[str]) -> Expiry:
+    """Write what the lake has of some days under a name of the store, in place of all that was there of them.
+
+    Again where another run wrote to the lake meanwhile: whoever is last puts what is right. Gives what expires.
     """
     store, entity = run.online_store, spec.view.entity
     if name in store.views() and store.schema(name).entity != entity:
         store.drop(name)  # a version that no model uses was edited in place
-    expiry = kept(spec, run).expiry(_newest(spec, store, name, rows))
-    features = [feature for feature in spec.view.features() if feature in rows.column_names]
-    columns = [*entity, FEATURE_TIMESTAMP, *features]
+    version, expiry = None, Expiry(0)
+    while version != (now := run.lake.version(spec.name)):
+        version, expiry = now, _expiry(spec, run)
+        for rows, first, last in _parts(spec, run.lake, days, expiry):
+            features = [feature for feature in spec.view.features() if feature in rows.column_names]
+            columns = rows.select([*entity, FEATURE_TIMESTAMP, *features])
+            store.replace(name, entity, features, columns, first=first, last=last, expiry=expiry)
+    return expiry
 
-    def put(part: "pa.Table", first: datetime, last: datetime) -> None:
-        store.replace(name, entity, features, part.select(columns), first=first, last=last, expiry=expiry)
 
+def _parts(spec: ViewSpec, lake: Lake, days: Sequence[str], expiry: Expiry) -> Iterator[_Part]:
+    """What is kept of some days, with the time that it is all of; day by day, since Redis answers nobody in a write."""
     if not spec.daily:  # all of them, so that an entity that has left the table leaves the store as well
-        put(_counting(spec, rows, expiry.since), *_ALWAYS)
+        yield _counting(spec, lake, None, expiry.since), *_ALWAYS
         return
-    lasting = [day for day in sorted(days) if microseconds(start_of(day)) >= expiry.since]
-    if expiry.lasting and len(lasting) < len(days):
-        _put_older(spec, run.lake, instant(expiry.since), put)
-    for day in lasting:
-        put(among(rows, "partition_key", [day]), start_of(day), start_of(day) + DAY - MICROSECOND)
+    whole = [day for day in sorted(days) if microseconds(start_of(day)) >= expiry.since]
+    if expiry.lasting and len(whole) < len(days):
+        until = instant(expiry.since) - MICROSECOND
+        older = PartitionRange(None, until.date().isoformat())
+        yield _counting(spec, lake, older, microseconds(until)), _ALWAYS[0], until
+    rows = lake.dataset(spec.name, partitions=whole).to_table() if whole else None
+    for day in whole:
+        yield among(rows, "partition_key", [day]), start_of(day), start_of(day) + DAY - MICROSECOND
 
 
-def _newest(spec: ViewSpec, store: OnlineStore, name: str, rows: "pa.Table") -> int:
-    """The time of the newest row that is, or will be, online; of a view by day its day will do."""
-    import pyarrow.compute as pc
-
-    if spec.daily:
-        days = rows["partition_key"].unique().to_pylist()
-        return max([store.newest(name) or 0, *(microseconds(start_of(day)) for day in days)])
-    newest = pc.max(rows[FEATURE_TIMESTAMP]).as_py()  # pyright: ignore[reportAttributeAccessIssue]  made at run time
-    return microseconds(newest or instant(0))
-
-
-def _counting(spec: ViewSpec, rows: "pa.Table", since: int) -> "pa.Table":
+def _counting(spec: ViewSpec, lake: Lake, partitions: PartitionRange | None, since: int) -> "pa.Table":
+    """Of each entity the row that counts at a moment, and all later ones."""
     with scratch(threads=None) as con:
-        con.register("rows", rows)
+        lake.register(con, "rows", spec.name, partitions=partitions)
         return con.sql(counting(spec.view.entity, "rows", since)).to_arrow_table()
 
 
-def _put_older(spec: ViewSpec, lake: Lake, since: datetime, put: _Put) -> None:
-    """Put of each entity the newest row from before a day; again where another run wrote to the lake meanwhile."""
-    until, version = since - MICROSECOND, None
-    span = PartitionRange(None, until.date().isoformat())
-    while version != (now := lake.version(spec.name)):
-        version = now
-        with scratch(threads=None) as con:
-            lake.register(con, "rows", spec.name, partitions=span)
-            older = con.sql(counting(spec.view.entity, "rows", microseconds(until))).to_arrow_table()
-        put(older, _ALWAYS[0], until)
+def _expiry(spec: ViewSpec, run: Run) -> Expiry:
+    """What expires online, by the newest row in the lake; of a view by day its day will do."""
+    if spec.daily:
+        newest = microseconds(start_of(max(run.lake.partitions(spec.name), default="1970-01-01")))
+    else:
+        with scratch() as con:
+            run.lake.register(con, "rows", spec.name)
+            ((newest,),) = con.sql(f"SELECT coalesce(epoch_us(max({FEATURE_TIMESTAMP})), 0) FROM rows").fetchall()
+    return kept(spec, run).expiry(newest)
 
 
-def _settled(spec: ViewSpec, run: Run, rows: "pa.Table | None", days: Sequence[str]) -> Finding:
+@contextmanager
+def _alone(name: str, run: Run) -> Iterator[None]:
+    """One writer of a view's rows at a time: what one puts back the other must not let expire."""
+    folder = run.settings.home / "moves"
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_lock(folder / f"{name}.online.lock", wait=_PATIENCE_SECONDS):
+        yield
+
+
+def _settled(spec: ViewSpec, run: Run, name: str, days: Sequence[str], *, fresh: bool) -> Finding:
     """Say what was wrong with the stored rows, and put it right; where rows are fresh, what is wrong after that."""
-    store, name = run.online_store, stored_name(spec, run.lake)
-    if rows is not None and name in store.views():
-        keep(spec, run, name, rows, days)
+    store = run.online_store
+    if fresh and name in store.views():
+        keep(spec, run, name, days)
     newest = _wanted(spec, run)
     found = _compared(spec, store, name, newest)
     if found.passed:
-        return found
+        known = name in store.views()  # of a view without rows nothing is
+        return replace(found, sentence=found.sentence + _completed(spec, run, name)) if known else found
     run.log(f"{spec.name}: {found.sentence}")
-    keep(spec, run, name, *_newest_days(spec, run))
+    _fill(spec, run, name)
     again = _compared(spec, store, name, newest)
-    if rows is not None or not again.passed:
+    if fresh or not again.passed:
         return again
     sentence = f"{found.sentence} The newest days were taken from the lake again: {again.sentence}"
     return replace(found, warn=True, sentence=sentence)
 
 
-def _newest_days(spec: ViewSpec, run: Run) -> tuple["pa.Table", list[str]]:
-    """What is needed to fill the store: the rows of the days that are kept whole, and the days of all that is kept."""
-    days = sorted(run.lake.partitions(spec.name)) if spec.daily else []
-    expiry = kept(spec, run).expiry(microseconds(start_of(days[-1]))) if days else None
-    whole = [day for day in days if expiry and microseconds(start_of(day)) >= expiry.since]
-    return run.lake.dataset(spec.name, partitions=whole or None).to_table(), days
+def _completed(spec: ViewSpec, run: Run, name: str) -> str:
+    """Put all that is kept online where some of it has expired; says so."""
+    held, wanted = run.online_store.expired(name), _expiry(spec, run)
+    if held and held.leaves(wanted):
+        return ""
+    _fill(spec, run, name)
+    said = f"Rows from {instant(wanted.since):%Y-%m-%d} on are online again: a version lets them count for longer."
+    run.log(f"{spec.name}: {said}")
+    return f" {said}" if held else ""
+
+
+def _fill(spec: ViewSpec, run: Run, name: str) -> None:
+    """Put all that is kept online."""
+    run.online_store.hold(name, keep(spec, run, name, run.lake.partitions(spec.name)))
 
 
 def _wanted(spec: ViewSpec, run: Run) -> "pa.Table":

@@ -19,7 +19,7 @@ from ml_assets.features.encode import encode
 from ml_assets.monitoring.skew import Skew, compare, compare_scores, worst
 from ml_assets.records import Finding, Markdown
 from ml_assets.serving.bundle import Bundle, ViewRef
-from ml_assets.steps import catalogue, offline, trained_rows
+from ml_assets.steps import catalogue, offline, online, trained_rows, view_versions
 from ml_assets.steps.certificate import Asked, Certificate, Differing, Found, Span
 from ml_assets.steps.frames import as_requests
 from ml_assets.steps.history import ANOTHER_ROW, History, history
@@ -68,6 +68,7 @@ def prove(spec: EndpointSpec, run: Run, packed: Bundle, version: str, url: str) 
     Raises:
         EndpointError: the server refuses the rows.
     """
+    _put_back(run, packed)
     memo, inputs = _memo(spec, run), _rests_on(spec, run, packed, version)
     entry, known = memo.known(version, inputs), read(spec, run, version)
     if entry and known and entry.data_version == known.digest:  # not that of a later proof, which failed
@@ -80,6 +81,13 @@ def prove(spec: EndpointSpec, run: Run, packed: Bundle, version: str, url: str) 
     if not certificate.passed:
         return Proof(certificate, "it failed: proven again at the next run", table)
     return Proof(certificate, memo.write(version, inputs, certificate.digest, {"rows": certificate.asked.rows}).reason)
+
+
+def _put_back(run: Run, packed: Bundle) -> None:
+    """Put rows online that expired by a shorter `max_age` than that of the version, which is in the routing table."""
+    for ref in packed.schema.views:
+        if view := view_versions.computed(ref.name, ref.version, run.lake):
+            online.complete(view, run, ref.stored)
 
 
 def read(spec: EndpointSpec, run: Run, version: str) -> Certificate | None:

@@ -144,6 +144,13 @@ def table_of(view: str, number: int, lake: Lake) -> str:
     return f"features/{view}@{number}"
 
 
+def computed(view: str, number: int, lake: Lake) -> ViewSpec | None:
+    """A version as it was computed last, for its rows where they are now; FeatureError where these are not there."""
+    found = next((each for each in versions(view, lake) if each.number == number), None)
+    in_place = table_of(view, number, lake) == f"features/{view}"
+    return found and replace(found.spec(), retained=None if in_place else number)
+
+
 def days_in(table: str, lake: Lake) -> list[str] | None:
     """The partitions that hold rows of a view; None for a view without partitions."""
     if not lake.exists(table):

@@ -133,6 +133,21 @@ class OnlineStoreContract:
         self.replace(store, 0, 9, ("UA", 2, 2.0), ("UA", 4, 4.0), since=4, lasting=True)
         assert (self.at(store, 3), self.at(store, 4)) == (None, (4, 4))
 
+    def test_what_has_expired_of_a_view_that_was_whole_is_known(self, store):
+        self.replace(store, 0, 9, ("UA", 4, 1.0), since=2, lasting=True)
+        assert store.expired("v") is None  # nobody said that it was whole
+        store.hold("v", Expiry(START_US, lasting=True))
+        found = []
+        for since, lasting in ((3, True), (2, True), (5, False), (6, True), (4, False)):
+            self.replace(store, 0, 9, ("UA", 4, 1.0), since=since, lasting=lasting)
+            found.append(store.expired("v"))
+        expected = [(3, True), (3, True), (5, False), (6, False), (6, False)]
+        assert found == [Expiry(START_US + since * HOUR, lasting) for since, lasting in expected]
+        assert self.replace(store, 0, 9, ("UA", 4, 1.0)) == 1
+        assert store.expired("v") == found[-1]
+        store.drop("v")
+        assert (store.expired("v"), store.expired("other")) == (None, None)
+
     def test_old_history_written_late_removes_nothing_newer(self, store):
         self.write(store, ("UA", 48, 2.0))
         self.replace(store, 0, 40, ("UA", 1, 1.0), ("UA", 30, 1.5), since=24)

@@ -36,7 +36,7 @@ def refit(world: World, *moments: datetime) -> None:
         later.append(changed.set_column(rows.column_names.index("seats"), "seats", seats).cast(rows.schema))
     run, spec = world.step(), next(view for view in world.spec.views if view.name == VIEW)
     run.lake.write(VIEW, pa.concat_tables(later))
-    online.keep(spec, run, online.stored_name(spec, run.lake), world.rows(VIEW), [""])
+    online.keep(spec, run, online.stored_name(spec, run.lake), [""])
 
 
 def left_out(world: World) -> int:

@@ -135,14 +135,14 @@ def test_days_that_would_expire_at_once_are_not_written(landed, monkeypatch):
     written = []
     monkeypatch.setattr(run.online_store, "replace", lambda *_, first, **__: written.append(first.date().isoformat()))
     features.materialize(spec, landed.step(WEEK[0], WEEK[-1]))
-    online.keep(short, run, "v", landed.lake.dataset(spec.name).to_table(), WEEK)
+    online.keep(short, run, "v", WEEK)
     assert written == [*WEEK[-3:]]
 
 
 def test_a_day_that_lost_all_its_rows_leaves_none_online(landed):
     compute(landed, "last_flight")
     run, spec = landed.step(), landed.view("last_flight")
-    empty = landed.lake.dataset(spec.name).to_table().slice(0, 0)
+    landed.lake.write(spec.name, landed.lake.dataset(spec.name).to_table().slice(0, 0), partitions=[WEEK[-1]])
     assert run.online_store.newest("last_flight@1") > microseconds(datetime(2013, 1, 6, tzinfo=UTC))
-    online.keep(spec, run, "last_flight@1", empty, [WEEK[-1]])
+    online.keep(spec, run, "last_flight@1", [WEEK[-1]])
     assert run.online_store.newest("last_flight@1") < microseconds(datetime(2013, 1, 6, tzinfo=UTC))

@@ -7,7 +7,7 @@ import msgspec
 import pandera.pandas as pandera
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ml_assets import clock
@@ -93,7 +93,7 @@ def events(run: Run, *rows: tuple) -> list[str]:
 def serve(run: Run, view: str, max_age: timedelta | None) -> None:
     """An endpoint that answers with a version for which rows of a view count for so long."""
     ref = ViewRef(view, ("carrier",), ("fare",), 0, None if max_age is None else max_age // MICROSECOND)
-    fields, inputs = (RequestField("carrier", "VARCHAR"),), (Input("event__fare", "numeric"),)
+    fields, inputs = (RequestField("carrier", "VARCHAR"),), (Input(f"{view}__fare", "numeric"),)
     schema = ServingSchema("m", "1", "late", "0", fields, (ref,), inputs)
     place = run.settings.endpoints / "m"
     bundle.write(place / "versions" / "1", model_text="tree", schema=schema, golden=Golden(((1.0,),), (0.5,)))
@@ -237,6 +237,7 @@ def test_whatever_holds_when_a_lookup_is_the_same_online_from_now_on(run, rows, 
     fares(run, *[(carrier, float(n), *when) for n, (carrier, *when) in enumerate(rows)])
     with clock.frozen(at(now)):
         assert compute(spec, run).passed
+    assume(run.lake.dataset(spec.name).count_rows())  # of a view without rows nothing is told
     assert_same(spec, run, *{now, now + 0.5, *(day for each in rows for day in each[1:] if day and day > now)})
 
 

@@ -21,6 +21,14 @@ class Expiry(NamedTuple):
     since: int
     lasting: bool = False
 
+    def after(self, other: "Expiry") -> "Expiry":
+        """What has gone after both."""
+        return Expiry(max(self.since, other.since), self.lasting and other.lasting)
+
+    def leaves(self, other: "Expiry") -> bool:
+        """Whether all is left that the other one leaves."""
+        return self.since <= other.since and self.lasting >= other.lasting
+
 
 class OnlineStore(ABC):
     """What every online store does; times are UTC microseconds since 1970 where they are integers.
@@ -80,6 +88,14 @@ class OnlineStore(ABC):
     @abstractmethod
     def newest(self, view: str) -> int | None:
         """Give the time of the newest row of a view."""
+
+    @abstractmethod
+    def expired(self, view: str) -> Expiry | None:
+        """Give what has expired of a view since `hold` was told that it is whole; None where it never was."""
+
+    @abstractmethod
+    def hold(self, view: str, expired: Expiry) -> None:
+        """Note that a view is whole, but for what has expired."""
 
     @abstractmethod
     def views(self) -> list[str]:

@@ -2,6 +2,7 @@
 
     <prefix>views            the set of views          <prefix><view>:schema    names of keys and features (JSON)
     <prefix><view>:entities  the set of entities       <prefix><view>:newest    the time of the newest row
+    <prefix><view>:expired   what of it has expired, where it is whole otherwise
     <prefix><view>:rows:<entity>   its rows by time (sorted set)      <prefix><view>:staged:<id>   rows on their way
 
 A write brings its rows in pieces under a name of its own, which expires if the writer dies; then one script
@@ -35,8 +36,8 @@ _STAGED_SECONDS = 3600
 _READ_SECONDS, _WRITE_SECONDS = 1.0, 120.0
 _DROP = """
 for _, entity in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('UNLINK', ARGV[1] .. entity) end
-redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
-redis.call('SREM', KEYS[4], ARGV[2])
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+redis.call('SREM', KEYS[5], ARGV[2])
 """
 
 
@@ -80,6 +81,18 @@ class RedisOnlineStore(OnlineStore):
             found: Any = self._reader.get(_key(view, "newest"))
         return int(found) if found else None
 
+    def expired(self, view: str) -> Expiry | None:
+        """See `OnlineStore`."""
+        with self._reached():
+            found: Any = self._reader.get(_key(view, "expired"))
+        since, lasting = map(int, found.split()) if found else (None, None)
+        return None if since is None else Expiry(since, bool(lasting))
+
+    def hold(self, view: str, expired: Expiry) -> None:
+        """See `OnlineStore`."""
+        with self._reached():
+            self._writer.set(_key(view, "expired"), f"{expired.since} {int(expired.lasting)}")
+
     def views(self) -> list[str]:
         """See `OnlineStore`."""
         with self._reached():
@@ -88,7 +101,7 @@ class RedisOnlineStore(OnlineStore):
 
     def drop(self, view: str) -> None:
         """See `OnlineStore`."""
-        keys = [*(_key(view, part) for part in ("entities", "newest", "schema")), _PREFIX + "views"]
+        keys = [*(_key(view, part) for part in ("entities", "newest", "schema", "expired")), _PREFIX + "views"]
         with self._reached():
             self._writer.register_script(_DROP)(keys=keys, args=[_rows(view), view])
 
@@ -122,7 +135,8 @@ class RedisOnlineStore(OnlineStore):
         return len(taken) if self._apply(keys=keys, args=[*values, min(times), max(times)]) else None
 
     def _expire(self, view: str, expiry: Expiry) -> None:
-        keys, rule = [_key(view, "entities"), _key(view, "newest")], [_rows(view), expiry.since, int(expiry.lasting)]
+        keys = [_key(view, part) for part in ("entities", "newest", "expired")]
+        rule = [_rows(view), expiry.since, int(expiry.lasting)]
         cursor = -1
         while cursor:
             found: Any = self._writer.sscan(keys[0], max(cursor, 0), count=_EXPIRED_AT_ONCE)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS views (view TEXT PRIMARY KEY, entity TEXT NOT NULL, features TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS expired (view TEXT PRIMARY KEY, since INTEGER NOT NULL, lasting INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS feature_rows (
     view TEXT NOT NULL, entity BLOB NOT NULL, at INTEGER NOT NULL, features BLOB NOT NULL,
     PRIMARY KEY (view, entity, at)
@@ -34,6 +35,7 @@ _INSERT = "INSERT INTO feature_rows VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SE
 _EXPIRE = "DELETE FROM feature_rows AS old WHERE view = :view AND at < :since"
 _PASSED = """ AND EXISTS (SELECT 1 FROM feature_rows AS new
     WHERE new.view = old.view AND new.entity = old.entity AND new.at > old.at AND new.at <= :since)"""
+_HOLD = "INSERT OR REPLACE INTO expired VALUES (?, ?, ?)"
 _BUSY_SECONDS = 60.0
 _CACHE_KIB = 65_536
 
@@ -78,6 +80,16 @@ class SqliteOnlineStore(OnlineStore):
         with self._reading() as con:
             return _newest(con, view)
 
+    def expired(self, view: str) -> Expiry | None:
+        """See `OnlineStore`."""
+        with self._reading() as con:
+            return _expired(con, view)
+
+    def hold(self, view: str, expired: Expiry) -> None:
+        """See `OnlineStore`."""
+        with self._transaction() as con:
+            con.execute(_HOLD, (view, *expired))
+
     def views(self) -> list[str]:
         """See `OnlineStore`."""
         with self._reading() as con:
@@ -86,8 +98,8 @@ class SqliteOnlineStore(OnlineStore):
     def drop(self, view: str) -> None:
         """See `OnlineStore`."""
         with self._transaction() as con:
-            con.execute("DELETE FROM feature_rows WHERE view = ?", (view,))
-            con.execute("DELETE FROM views WHERE view = ?", (view,))
+            for table in ("feature_rows", "expired", "views"):
+                con.execute(f"DELETE FROM {table} WHERE view = ?", (view,))
 
     def _put(
         self, view: str, schema: ViewSchema, rows: "pa.Table", span: tuple[int, int] | None, expiry: Expiry | None
@@ -99,6 +111,8 @@ class SqliteOnlineStore(OnlineStore):
             con.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # an index that does not fit is written over and over
             con.executemany(_INSERT, ((view, *row) for row in taken))
             if expiry:
+                if before := _expired(con, view):
+                    con.execute(_HOLD, (view, *before.after(expiry)))
                 con.execute(_EXPIRE + _PASSED * expiry.lasting, {"view": view, "since": expiry.since})
         return len(taken)
 
@@ -183,6 +197,11 @@ def _lengthen(con: sqlite3.Connection, view: str, by: int) -> None:
 def _schema(con: sqlite3.Connection, view: str) -> ViewSchema | None:
     found = con.execute("SELECT entity, features FROM views WHERE view = ?", (view,)).fetchone()
     return found and ViewSchema(*(tuple(msgspec.json.decode(names)) for names in found))
+
+
+def _expired(con: sqlite3.Connection, view: str) -> Expiry | None:
+    found = con.execute("SELECT since, lasting FROM expired WHERE view = ?", (view,)).fetchone()
+    return found and Expiry(found[0], bool(found[1]))
 
 
 def _newest(con: sqlite3.Connection, view: str) -> int | None:
