@@ -7,6 +7,8 @@ import pytest
 
 from ml_assets.records import Finding
 from ml_assets.steps import catalogue, leaks, training_set
+from ml_assets.steps.explain import Decision, one
+from ml_assets.steps.works import Asset
 from ml_assets_tests.flights import DAYS
 from ml_assets_tests.leaks.planted import FUTURE, asked, training_rows, with_column
 
@@ -95,6 +97,26 @@ def test_a_corrected_spine_or_an_edited_time_is_a_warning_and_no_leak(world):
     for found in (first, leaks.prove(world.spec, world.step())[0]):
         assert (found.passed, found.warn) == (False, True)
         assert f"those of {world.spec.training_set} cannot be judged" in found.sentence
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        lambda kept: {name: kept[name] for name in ("of", "findings")},
+        lambda kept: kept | {"leaks": {name: kept["leaks"][name] for name in ("single", "pair", "allow")}},
+        lambda kept: kept | {"release": [1, 1]},
+    ],
+)
+def test_proofs_of_an_earlier_release_are_made_again_and_are_no_edit(world, earlier):
+    training_set.materialize(world.spec, world.step())
+    place = world.step().settings.home / "lake" / "objects" / "leaks" / "arrival_delay.json"
+    place.write_text(json.dumps(earlier(json.loads(place.read_text())) | {"of": "what an earlier release asked"}))
+    asset = Asset("training_sets", world.spec)
+    said = "Would run, since its rows were proven by another release of ml_assets."
+    assert one(asset, world.step(), "").sentence() == said
+    again = training_set.materialize(world.spec, world.step())[world.spec.training_set]
+    assert again.produced[""].reused
+    assert one(asset, world.step(), "").decision is Decision.STANDS
 
 
 def test_proofs_of_a_training_set_without_rows_say_that_nothing_was_compared(world):
