@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.settings import Settings
 from ml_assets.components.feature_view import FeatureView
+from ml_assets.components.model import Model
 from ml_assets.components.table import Table
 from ml_assets.orchestration.library import component_docs
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import TableSpec, ViewSpec
+from ml_assets.steps.specs import ModelSpec, TableSpec, ViewSpec
 
 CONTRACTS = """\
 from datetime import datetime
@@ -152,13 +153,11 @@ class Project:
 
     def view(self, name: str) -> ViewSpec:
         """A declared view as the steps know it, with whatever the YAML says now."""
-        defs_module = importlib.import_module(f"{self.package}.defs")
-        tree = dg.ComponentTree.from_module(defs_module=defs_module, project_root=self.folder)
-        from ml_assets.components.declared import Declared
-        from ml_assets.components.project import Project as Components
+        return self._declared(FeatureView, name)
 
-        components = Components(tree.get_all_components(of_type=Declared))
-        return components.named(FeatureView)[name].spec(components)
+    def model(self, name: str) -> ModelSpec:
+        """A declared model in the same way."""
+        return self._declared(Model, name)
 
     def step(self, first: str = "", last: str = "", **arguments: Any) -> Run:
         """What a step is given for a range of days."""
@@ -196,6 +195,15 @@ class Project:
 
         attributes = yaml.safe_load(document.replace("PACKAGE", self.package))["attributes"] | changes
         return kind.from_attributes_dict(attributes=attributes)
+
+    def _declared(self, kind: type[Any], name: str) -> Any:
+        from ml_assets.components.declared import Declared
+        from ml_assets.components.project import Project as Components
+
+        defs_module = importlib.import_module(f"{self.package}.defs")
+        tree = dg.ComponentTree.from_module(defs_module=defs_module, project_root=self.folder)
+        components = Components(tree.get_all_components(of_type=Declared))
+        return components.named(kind)[name].spec(components)
 
     def name_package(self) -> None:
         """Write what a command in the folder knows the project by."""

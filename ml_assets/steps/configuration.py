@@ -82,8 +82,8 @@ def of_model(spec: ModelSpec) -> dict[str, Any]:
 
 
 def of_evaluation(spec: ModelSpec) -> dict[str, Any]:
-    """What is measured; the gates judge it anew each time."""
-    return {"baseline": spec.baseline, "slices": spec.slices}
+    """What is measured, and the gates that it is judged by."""
+    return {"baseline": spec.baseline, "slices": spec.slices, "gates": spec.gates}
 
 
 def _read(rows: ViewRows) -> dict[str, Any]:

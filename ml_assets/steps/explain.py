@@ -63,7 +63,19 @@ def verdicts(asset: Asset, run: Run) -> dict[str, Verdict]:
         if isinstance(error, DeclarationError | RegistryError):
             raise
         return {"": Verdict(Decision.WAITS, (str(error),))}
-    return dict(sorted(found.items()))
+    stop = _stopped(asset, run) if any(verdict.runs for verdict in found.values()) else ""
+    held = {p: replace(v, decision=Decision.WAITS, reasons=(stop,)) for p, v in found.items() if stop and v.runs}
+    return dict(sorted((found | held).items()))
+
+
+def _stopped(asset: Asset, run: Run) -> str:
+    """What a failed check stops between the training set and an asset of the same model; empty where none does."""
+    if asset.layer not in _BEFORE:
+        return ""
+    before = Asset(_BEFORE[asset.layer], asset.spec)
+    verdict = one(before, run, "")
+    said = f"{before.name} is refused: {shorten(verdict.reasons)}" if verdict.decision is Decision.REFUSED else ""
+    return said or _stopped(before, run)
 
 
 def one(asset: Asset, run: Run, partition: str) -> Verdict:
@@ -125,9 +137,19 @@ def _by_memo(asset: Asset, run: Run) -> Iterator[tuple[str, Verdict]]:
         before = refused.known(partition, inputs) if refused and verdict.runs else None
         verdict = _AFTER_REFUSAL[asset.layer](verdict, before) if before else verdict
         verdict = replace(verdict, reasons=(edit, *verdict.reasons)) if edit and verdict.stands else verdict
+        verdict = _learnt(verdict) if asset.layer == "models" else verdict
         yield partition, _proven(asset.spec, run, verdict) if asset.layer == "training_sets" else verdict
     if asset.layer == "models" and not work.unknown() and not model.is_registered(asset.spec, run):
         yield "", Verdict(Decision.WOULD_RUN, ("the registry does not have the model",), work.memo.read())
+
+
+def _learnt(verdict: Verdict) -> Verdict:
+    """A model whose blocking checks failed when it was trained, and would fail again."""
+    failed = refusals.failed(verdict.stands.findings()) if verdict.stands and not verdict.runs else []
+    if not failed:
+        return verdict
+    said = f"it stands and goes no further: {shorten(failed)}"
+    return replace(verdict, decision=Decision.REFUSED, reasons=(said,))
 
 
 def _proven(spec: ModelSpec, run: Run, verdict: Verdict) -> Verdict:
@@ -155,14 +177,14 @@ def _refusals(asset: Asset, run: Run) -> Memo | None:
     """What came of inputs that were refused; a layer without such a record has None."""
     if asset.layer == "tables":
         return ingest.memos(asset.spec, run.lake, asset.spec.loaded())[1]
-    return refusals.record(asset.spec, run.lake) if asset.layer == "features" else None
+    return refusals.record(asset.spec, run.lake) if asset.layer in _AFTER_REFUSAL else None
 
 
-def _of_table(verdict: Verdict, refused: Entry) -> Verdict:
-    """Rows that broke the contract break it again."""
-    because = refused.metadata.get("because", "they broke the contract")
-    said = f"{because} (at {refused.made_at[:19]} UTC); what was there before stays"
-    return replace(verdict, decision=Decision.REFUSED, reasons=(said,))
+def _for_good(verdict: Verdict, refused: Entry) -> Verdict:
+    """What was refused is refused again while it is made from the same."""
+    return replace(
+        verdict, decision=Decision.REFUSED, reasons=(f"{refusals.said(refused)}; what was there before stays",)
+    )
 
 
 def _of_view(verdict: Verdict, refused: Entry) -> Verdict:
@@ -171,7 +193,7 @@ def _of_view(verdict: Verdict, refused: Entry) -> Verdict:
     return replace(verdict, decision=Decision.WOULD_RUN, reasons=reasons)
 
 
-_AFTER_REFUSAL = {"tables": _of_table, "features": _of_view}
+_AFTER_REFUSAL = {"tables": _for_good, "features": _of_view, "labels": _for_good}
 
 
 def _of_raw(asset: Asset, run: Run) -> dict[str, Verdict]:
@@ -185,12 +207,18 @@ def _of_raw(asset: Asset, run: Run) -> dict[str, Verdict]:
 
 
 def _of_release(asset: Asset, run: Run) -> dict[str, Verdict]:
+    """By the gates that are declared now; a version that is released already goes on serving where it fails them."""
     version, standing = model.candidate(asset.spec, run).version, release.latest(asset.spec, run.lake)
-    if standing and standing.version == version:
-        return {"": Verdict(Decision.STANDS, (), Entry("", {}, standing.version, made_at=standing.released_at))}
+    stands = Entry("", {}, standing.version, made_at=standing.released_at) if standing else None
+    is_released = standing is not None and standing.version == version
     failed = [gate for gate in evaluation.read(asset.spec, run, version).gates(asset.spec) if not gate.passed]
     if failed:
-        return {"": Verdict(Decision.REFUSED, (f"version {version} fails {failed[0].name}: {failed[0].sentence}",))}
+        said = (
+            f"version {version}{' is released and' if is_released else ''} fails {failed[0].name}: {failed[0].sentence}"
+        )
+        return {"": Verdict(Decision.REFUSED, (said,), stands)}
+    if is_released:
+        return {"": Verdict(Decision.STANDS, (), stands)}
     before = standing.version if standing else "none"
     return {"": Verdict(Decision.WOULD_RUN, (f"the candidate changed: version {before} → {version}",))}
 
@@ -206,4 +234,5 @@ def _of_endpoint(asset: Asset, run: Run) -> dict[str, Verdict]:
     return {"": Verdict(Decision.STANDS, (), Entry("", {}, released.version))}
 
 
+_BEFORE = {"models": "training_sets", "evaluations": "models", "releases": "evaluations"}
 _BESIDE = {"raw": _of_raw, "releases": _of_release, "endpoints": _of_endpoint}

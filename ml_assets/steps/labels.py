@@ -1,12 +1,14 @@
 """Labels: what happened to each row of the spine, and when that became known."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.engine import connect, quote
-from ml_assets.records import Finding, StepResult, unchanged
-from ml_assets.steps import catalogue, configuration
+from ml_assets.errors import shorten
+from ml_assets.records import Finding, Produced, StepResult, unchanged
+from ml_assets.steps import catalogue, configuration, refusals
+from ml_assets.steps.arrow import among
 from ml_assets.steps.days import shift
 from ml_assets.steps.memo import Memo, Work, by_day
 from ml_assets.steps.run import Run
@@ -19,20 +21,44 @@ if TYPE_CHECKING:
 _ENOUGH = 0.5
 
 
+class _Count(NamedTuple):
+    """Rows of the spine of a partition, those that have a label, and those that had it before the prediction."""
+
+    n_spine: int
+    n_labels: int
+    n_early: int
+
+
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
-    """Label the spine rows of the partitions whose spine or outcomes changed."""
+    """Label the spine rows of the partitions whose spine or outcomes changed.
+
+    A partition with a label that was known before its prediction keeps what it had, until its inputs change.
+    """
     memo, inputs = work(spec, run, run.partitions)
     produced, due = memo.survey(inputs)
     if not due:
         return {spec.labels: StepResult(produced, unchanged(catalogue.LATER.name, catalogue.LABELLED.name))}
     with connect() as con:
-        rows, findings = _label(con, spec, run, due)
-    commit = run.lake.write(spec.labels, rows, partitions=due)
-    for partition in due:
+        rows, counts = _label(con, spec, run, due)
+    refused = {partition: _later({partition: count}) for partition, count in counts.items() if count.n_early}
+    for partition, said in refused.items():
+        refusals.keep(spec, run.lake, {partition: inputs[partition]}, refusals.failed([said]))
+    if good := {partition: inputs[partition] for partition in due if partition not in refused}:
+        produced |= _put(spec, run, memo, rows, good)
+    return {spec.labels: StepResult(produced, (_later(counts), _labelled(counts)))}
+
+
+def _put(
+    spec: ModelSpec, run: Run, memo: Memo, rows: "pa.Table", inputs: Mapping[str, Mapping[str, str]]
+) -> dict[str, Produced]:
+    """Write the labels of some partitions, and then what they were made from to the record."""
+    commit = run.lake.write(spec.labels, among(rows, "partition_key", list(inputs)), partitions=list(inputs))
+    produced = {}
+    for partition, made_from in inputs.items():
         content = commit.content[partition]
         metadata = {"n_rows": content.n_rows, "lake version": commit.version}
-        produced[partition] = memo.write(partition, inputs[partition], content.hash, metadata).produced()
-    return {spec.labels: StepResult(produced, findings)}
+        produced[partition] = memo.write(partition, made_from, content.hash, metadata).produced()
+    return produced
 
 
 def work(spec: ModelSpec, run: Run, partitions: Sequence[str]) -> Work:
@@ -59,7 +85,7 @@ def inputs_of(spec: ModelSpec, lake: Lake, partitions: Sequence[str]) -> dict[st
 
 def _label(
     con: "duckdb.DuckDBPyConnection", spec: ModelSpec, run: Run, due: list[str]
-) -> tuple["pa.Table", tuple[Finding, ...]]:
+) -> tuple["pa.Table", dict[str, _Count]]:
     """The newest version of an outcome within the horizon counts, whatever other days are labelled with it.
 
     A row without one, or whose outcome says nothing, has no label.
@@ -81,24 +107,23 @@ def _label(
             QUALIFY row_number() OVER (PARTITION BY partition_key, {keys} ORDER BY label_known_at DESC) = 1
         )
         SELECT * EXCLUDE (told_on, day) FROM known WHERE label IS NOT NULL ORDER BY partition_key, {keys}""")
-    ((n_labels, n_early, n_spine),) = con.execute(
-        """SELECT count(*), count(*) FILTER (label_known_at <= "at"), (SELECT count(*) FROM spine) FROM labels"""
-    ).fetchall()
-    rows = con.table("labels").to_arrow_table()
-    return rows, _findings(n_labels, n_early, n_spine)
+    counts = con.execute("""
+        SELECT partition_key, n_spine, count(label), count(*) FILTER (label_known_at <= "at")
+        FROM (SELECT partition_key, count(*) AS n_spine FROM spine GROUP BY ALL) LEFT JOIN labels USING (partition_key)
+        GROUP BY ALL ORDER BY ALL""").fetchall()
+    return con.table("labels").to_arrow_table(), {partition: _Count(*numbers) for partition, *numbers in counts}
 
 
-def _findings(n_labels: int, n_early: int, n_spine: int) -> tuple[Finding, ...]:
+def _later(counts: Mapping[str, _Count]) -> Finding:
+    early = [partition for partition, count in counts.items() if count.n_early]
+    n_labels, n_early = sum(c.n_labels for c in counts.values()), sum(c.n_early for c in counts.values())
+    which = f" ({shorten(early)})" if early else ""
+    said = f"{n_early} of {n_labels} labels were known before the prediction{which}."
+    return Finding(catalogue.LATER.name, not early, said)
+
+
+def _labelled(counts: Mapping[str, _Count]) -> Finding:
+    n_labels, n_spine = sum(c.n_labels for c in counts.values()), sum(c.n_spine for c in counts.values())
     covered = n_labels / n_spine if n_spine else 1.0
-    return (
-        Finding(
-            catalogue.LATER.name, n_early == 0, f"{n_early} of {n_labels} labels were known before the prediction."
-        ),
-        Finding(
-            catalogue.LABELLED.name,
-            covered >= _ENOUGH,
-            f"{n_labels} of {n_spine} rows of the spine have a label ({covered:.1%}; at least {_ENOUGH:.0%}).",
-            warn=True,
-            numbers={"coverage": covered},
-        ),
-    )
+    said = f"{n_labels} of {n_spine} rows of the spine have a label ({covered:.1%}; at least {_ENOUGH:.0%})."
+    return Finding(catalogue.LABELLED.name, covered >= _ENOUGH, said, warn=True, numbers={"coverage": covered})

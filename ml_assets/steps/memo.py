@@ -8,7 +8,7 @@ differs can be said in words.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ml_assets import clock
 from ml_assets.adapters.lake import Lake
 from ml_assets.errors import shorten
-from ml_assets.records import Produced
+from ml_assets.records import Finding, Produced, unchanged
 
 FIRST = "first time"
 _EARLIER = "it was made by an earlier release of ml_assets"
@@ -36,6 +36,12 @@ class Entry:
     config: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     made_at: str = ""
+    failed: Sequence[Mapping[str, Any]] = ()  # the checks that failed then: `check`, `sentence`, `warn`
+
+    def findings(self, *checks: str) -> tuple[Finding, ...]:
+        """What the checks say when nothing was computed: what failed then has failed still."""
+        failed = [Finding(passed=False, **each) for each in self.failed]
+        return (*failed, *unchanged(*(check for check in checks if check not in {each.check for each in failed})))
 
     def produced(self, shown: Mapping[str, Any] = MappingProxyType({}), *, reused: bool = False) -> Produced:
         """What Dagster records: the metadata, why it was computed or was not, and all that it was made from."""
@@ -130,8 +136,15 @@ class Memo:
         path = self._path(partition)
         return Entry(**json.loads(self._lake.get_object(path))) if self._lake.has_object(path) else None
 
-    def write(self, partition: str, inputs: Mapping[str, str], data_version: str, metadata: Mapping[str, Any]) -> Entry:
-        """Remember how a partition came about, and why; call it after the output stands."""
+    def write(
+        self,
+        partition: str,
+        inputs: Mapping[str, str],
+        data_version: str,
+        metadata: Mapping[str, Any],
+        findings: Sequence[Finding] = (),
+    ) -> Entry:
+        """Remember how a partition came about, why, and which of its checks failed; call it after the output stands."""
         reason = shorten(self.changes(self.read(partition), inputs), 3) or "computed again from the same inputs"
         entry = Entry(
             fingerprint=self.fingerprint(inputs),
@@ -142,6 +155,7 @@ class Memo:
             config=self._config,
             reason=reason,
             made_at=clock.now().isoformat(),
+            failed=[{"check": f.check, "sentence": f.sentence, "warn": f.warn} for f in findings if not f.passed],
         )
         self._lake.replace_object(self._path(partition), json.dumps(asdict(entry), default=str).encode())
         return entry

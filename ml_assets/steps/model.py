@@ -19,7 +19,7 @@ from ml_assets.features import meaning
 from ml_assets.features.encode import Input, encode, fit_inputs
 from ml_assets.monitoring.calibrate import calibrated
 from ml_assets.monitoring.profile import Kind, Profile, reference
-from ml_assets.records import Finding, Markdown, StepResult, unchanged
+from ml_assets.records import Finding, Markdown, StepResult
 from ml_assets.serving import bundle
 from ml_assets.steps import (
     catalogue,
@@ -107,10 +107,13 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
     manifest = _manifest(spec, run)
     memo, inputs = work(spec, run)
     fingerprint = memo.fingerprint(inputs[""])
-    produced, due = memo.survey(inputs)
-    if not due and is_registered(spec, run):
-        run.log(f"{spec.model}: version {produced[''].metadata['version']} was trained from the same rows and settings")
-        return {spec.model: StepResult(produced, unchanged(*(check.name for check in catalogue.TRAINED)))}
+    if (known := memo.known("", inputs[""])) and is_registered(spec, run):
+        run.log(f"{spec.model}: version {known.metadata['version']} was trained from the same rows and settings")
+        return {
+            spec.model: StepResult(
+                {"": known.produced(reused=True)}, known.findings(*(check.name for check in catalogue.TRAINED))
+            )
+        }
     _require_as_declared(spec, manifest)
     run.registry.require()
     frame = Frame.load(spec, run.lake, version=manifest.metadata["lake version"])
@@ -125,8 +128,9 @@ def train(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
         "watermark": manifest.metadata["watermark"],
         "n_rows": int(frame.part("train").sum()),
     }
-    entry = memo.write("", inputs[""], fitted.model_hash, metadata)
-    return {spec.model: StepResult({"": entry.produced(_pictures(fitted, searched))}, _findings(spec, frame, fitted))}
+    findings = _findings(spec, frame, fitted)
+    entry = memo.write("", inputs[""], fitted.model_hash, metadata, findings)
+    return {spec.model: StepResult({"": entry.produced(_pictures(fitted, searched))}, findings)}
 
 
 def work(spec: ModelSpec, run: Run) -> Work:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from ml_assets.errors import SourceUnavailableError
-from ml_assets.steps import deliver, endpoint, ingest, predictions, release, works
+from ml_assets.steps import deliver, endpoint, ingest, predictions, refusals, release, works
 from ml_assets.steps.days import holds
 from ml_assets.steps.memo import Work
 from ml_assets.steps.run import Run
@@ -52,8 +52,9 @@ def of_view(spec: ViewSpec, run: Run) -> Mapping[str, str]:
 
 
 def of_labels(spec: ModelSpec, run: Run) -> Mapping[str, str]:
-    """Partitions whose spine or outcomes are not those that were labelled."""
-    return works.of_labels(spec, run).unknown()
+    """Partitions whose spine or outcomes are not those that were labelled, or whose labels were refused."""
+    work, refused = works.of_labels(spec, run), refusals.record(spec, run.lake)
+    return {p: f for p, f in work.unknown().items() if refused.known(p, work.inputs[p]) is None}
 
 
 def of_endpoint(spec: EndpointSpec, run: Run) -> Mapping[str, str]:

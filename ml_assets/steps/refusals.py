@@ -1,4 +1,4 @@
-"""Feature rows that never came into the lake: of which days, and what the check or the error said."""
+"""Rows that were made and never came into the lake: of which partitions, and what the check or the error said."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,16 +8,20 @@ from ml_assets.errors import shorten
 from ml_assets.records import Finding
 from ml_assets.steps import catalogue, configuration
 from ml_assets.steps.memo import Entry, Memo
-from ml_assets.steps.specs import ViewSpec
+from ml_assets.steps.specs import ModelSpec, ViewSpec
 
 
-def record(spec: ViewSpec, lake: Lake) -> Memo:
-    """What was refused; another definition, or another expectation, is a new question."""
+def record(spec: ViewSpec | ModelSpec, lake: Lake) -> Memo:
+    """What was refused of a view, or of a model's labels; another definition, or expectation, is a new question."""
+    if isinstance(spec, ModelSpec):
+        return Memo(lake, f"refused/{spec.labels}", version=catalogue.LABELS, config=configuration.of_labels(spec))
     config = configuration.of_view(spec) | {"expectations": {each.check: asdict(each) for each in spec.expectations}}
     return Memo(lake, f"refused/{spec.name}", version=catalogue.FEATURES, config=config)
 
 
-def keep(spec: ViewSpec, lake: Lake, refused: Mapping[str, Mapping[str, str]], reasons: Sequence[str]) -> None:
+def keep(
+    spec: ViewSpec | ModelSpec, lake: Lake, refused: Mapping[str, Mapping[str, str]], reasons: Sequence[str]
+) -> None:
     """Remember why partitions, given with their inputs, were refused."""
     kept = record(spec, lake)
     for partition, inputs in refused.items():

@@ -1,10 +1,14 @@
 """What is explained is what a run then does, in words that name what differs."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from ml_assets.errors import RegistryError
 from ml_assets.records import LAYERS
+from ml_assets.steps import evaluation, release
 from ml_assets.steps.explain import Decision, one, upstream_due, verdicts
 from ml_assets.steps.works import BY_LAYER, Asset
 from ml_assets_tests import flights
@@ -17,6 +21,19 @@ TABLE = "tables/flights"
 @pytest.fixture
 def small(project):
     return Small(project)
+
+
+@pytest.fixture
+def world(world):
+    """Its quick model is no better than a constant, and would go no further: here it counts as one that is."""
+    keep(world, "memo/models/arrival_delay/whole.json", failed=[])
+    return world
+
+
+def keep(world, name: str, **changes: Any) -> None:
+    """Write another record of what stands."""
+    place = world.home / "lake" / "objects" / name
+    place.write_text(json.dumps(json.loads(place.read_text()) | changes))
 
 
 def known(small: Small) -> dict[str, Asset]:
@@ -144,8 +161,8 @@ def test_a_model_that_the_registry_lost_would_be_trained(world):
 
 def test_a_candidate_is_released_and_a_release_is_served(world):
     flights.release_copy(world, "9")
-    release = one(every(world)["releases/arrival_delay"], world.step(), "")
-    assert release.sentence() == "Would run, since the candidate changed: version 9 → 1."
+    released = one(every(world)["releases/arrival_delay"], world.step(), "")
+    assert released.sentence() == "Would run, since the candidate changed: version 9 → 1."
     served = one(every(world)["endpoints/arrival_delay"], world.step(), "")
     assert served.sentence() == "Would run, since version 9 is released and nothing is served."
 
@@ -166,3 +183,52 @@ def test_the_shipped_graph_that_is_explained_is_the_one_that_dagster_runs(grown)
 def parents(graph) -> dict[str, set[str]]:
     keys = graph.materializable_asset_keys
     return {key.to_user_string(): {up.to_user_string() for up in graph.get(key).parent_keys} for key in keys}
+
+
+def test_an_edited_gate_judges_the_candidate_again_without_a_training(world):
+    own = world.having(gates=replace(world.spec.gates, roc_auc_at_least=0.99))
+    known, run = every(own), own.step()
+    again = one(known["evaluations/arrival_delay"], run, "")
+    assert again.sentence() == "Would run, since configuration changed: gates.roc_auc_at_least 0.55 → 0.99."
+    refused = one(known["releases/arrival_delay"], run, "")
+    assert refused.decision is Decision.REFUSED
+    assert "version 1 is released and fails roc_auc_at_least: " in refused.sentence()
+    assert one(known["models/arrival_delay"], run, "").decision is Decision.STANDS
+    judged = evaluation.materialize(own.spec, run)[own.spec.evaluation]
+    assert not flights.finding(judged, "roc_auc_at_least").passed
+    assert one(known["evaluations/arrival_delay"], run, "").decision is Decision.STANDS
+    with pytest.raises(RegistryError, match="not released: roc_auc_at_least"):
+        release.materialize(own.spec, run)
+    back = every(world)
+    assert one(back["evaluations/arrival_delay"], run, "").runs
+    assert one(back["releases/arrival_delay"], run, "").decision is Decision.STANDS
+    assert all(each.passed for each in evaluation.materialize(world.spec, run)[own.spec.evaluation].findings)
+
+
+def test_what_cannot_run_since_something_before_it_failed_waits_for_that(world):
+    own = world.having(
+        budget=replace(world.spec.budget, rounds=20), gates=replace(world.spec.gates, beats_baseline=True)
+    )
+    known, run, names = every(own), own.step(), ("models", "evaluations")
+    assert [one(known[f"{name}/arrival_delay"], run, "").decision for name in names] == [Decision.WOULD_RUN] * 2
+    echo = {"check": "no_feature_echoes_the_label", "passed": False, "sentence": "carrier alone has 0.99."}
+    kept = json.loads((own.home / "lake" / "objects" / "leaks" / "arrival_delay.json").read_text())
+    keep(own, "leaks/arrival_delay.json", findings=[echo, *kept["findings"]])
+    assert one(known["training_sets/arrival_delay"], run, "").decision is Decision.REFUSED
+    for name in names:
+        said = one(known[f"{name}/arrival_delay"], run, "").sentence()
+        assert said.startswith(
+            "Waits: training_sets/arrival_delay is refused: its rows stand, and no model may have them"
+        )
+        assert "no_feature_echoes_the_label: carrier alone has 0.99." in said
+    assert one(every(world)["models/arrival_delay"], run, "").decision is Decision.STANDS
+
+
+def test_an_evaluation_waits_for_a_model_that_learnt_nothing(world):
+    learnt_nothing = {"check": "training_beat_a_constant", "sentence": "Validation log loss 0.4.", "warn": False}
+    keep(world, "memo/models/arrival_delay/whole.json", failed=[learnt_nothing])
+    own = every(world.having(gates=replace(world.spec.gates, roc_auc_at_least=0.6)))
+    said = one(own["evaluations/arrival_delay"], world.step(), "").sentence()
+    assert said.startswith(
+        "Waits: models/arrival_delay is refused: it stands and goes no further: training_beat_a_cons"
+    )
