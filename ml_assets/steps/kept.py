@@ -38,7 +38,11 @@ def kept(spec: ViewSpec, run: Run) -> Kept:
 
 
 def counting(entity: tuple[str, ...], rows: str, since: int) -> str:
-    """SQL for the rows that count at a moment or later, each with the time of the next one (`_next`, microseconds)."""
+    """SQL for the rows that count at a moment or later.
+
+    Each has the times of the next one and of the one before (`_next`, `_before`, microseconds).
+    """
     columns, at = ", ".join(map(quote, entity)), f"epoch_us({FEATURE_TIMESTAMP})"
-    following = f"lead({at}) OVER (PARTITION BY {columns} ORDER BY {at})"
-    return f"SELECT *, {following} AS _next FROM {rows} QUALIFY coalesce(_next > {since}, true)"
+    return f"""
+        SELECT *, lead({at}) OVER in_time AS _next, lag({at}) OVER in_time AS _before FROM {rows}
+        WINDOW in_time AS (PARTITION BY {columns} ORDER BY {at}) QUALIFY coalesce(_next > {since}, true)"""

@@ -14,7 +14,7 @@ from ml_assets.adapters.online.rows import decode, encode, encoded
 from ml_assets.engine import literal, quote, scratch
 from ml_assets.errors import StoreUnavailableError, shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
-from ml_assets.records import Finding, unchanged
+from ml_assets.records import Finding
 from ml_assets.steps import catalogue, view_versions
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import start_of
@@ -29,7 +29,8 @@ _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 _COMPARED, _AT_ONCE = 10_000, 500
 _PATIENCE_SECONDS = 1800
 _Part = tuple["pa.Table", datetime, datetime]
-_AT, _LAST, _OF = "_ml_assets_at", "_ml_assets_last", "_ml_assets_of"
+_AT, _LAST, _OF, _TWICE = "_ml_assets_at", "_ml_assets_last", "_ml_assets_of", "_ml_assets_twice"
+_NOTHING = "The lake holds no row of an entity yet."
 
 
 def stored_name(spec: ViewSpec, lake: Lake) -> str:
@@ -43,8 +44,8 @@ def findings(spec: ViewSpec, run: Run, days: Sequence[str], *, fresh: bool = Fal
     A store that has lost the view, or lags, or holds other values, gets all that is kept from the lake; where no rows
     are fresh that is said as a warning. Raises StoreUnavailableError when fresh rows have nowhere to go.
     """
-    if not (days and run.lake.exists(spec.name)):
-        return unchanged(catalogue.ONLINE.name)
+    if not run.lake.exists(spec.name):
+        return (_finding(True, _NOTHING),)
     name = stored_name(spec, run.lake)
     try:
         with _alone(name, run):
@@ -182,7 +183,8 @@ def _some(spec: ViewSpec, since: int, newest: int) -> str:
     """SQL for rows with the last moment at which each counts, the time of the newest, and how many there are."""
     entity, today = ", ".join(map(quote, spec.view.entity)), literal(clock.now().date().isoformat())
     return f"""
-        SELECT *, coalesce(_next - 1, {newest}) AS {_AT}, {newest} AS {_LAST}, count(*) OVER () AS {_OF}
+        SELECT *, coalesce(_next - 1, {newest}) AS {_AT}, {newest} AS {_LAST}, count(*) OVER () AS {_OF},
+            coalesce(_before = epoch_us({FEATURE_TIMESTAMP}), false) AS {_TWICE}
         FROM ({counting(spec.view.entity, "rows", since)}) ORDER BY hash({entity}, {today}) LIMIT {_COMPARED}"""
 
 
@@ -190,7 +192,9 @@ def _compared(spec: ViewSpec, store: OnlineStore, name: str, wanted: "pa.Table")
     """Hold the store against rows of the lake."""
     n = wanted.num_rows
     if not n:
-        return _finding(True, "The lake holds no row of an entity yet.")
+        return _finding(True, _NOTHING)
+    if doubled := _keys(spec, wanted.filter(wanted[_TWICE])):
+        return _finding(False, f"The lake holds several rows of {name} of one entity and time: {shorten(doubled)}.")
     last, of, held = wanted[_LAST][0].as_py(), wanted[_OF][0].as_py(), store.newest(name)
     if held is None:
         return _finding(False, f"The online store holds nothing of {name}.", of=of)
@@ -223,6 +227,10 @@ def _differing(spec: ViewSpec, store: OnlineStore, name: str, wanted: "pa.Table"
         for key, row, (_, at, _), (*wanted_values, _) in zip(keys, rows, of_lake, values, strict=True)
         if row != (at, encode(wanted_values))
     ]
+
+
+def _keys(spec: ViewSpec, rows: "pa.Table") -> list[str]:
+    return [", ".join(map(str, row.values())) for row in rows.select(spec.view.entity).to_pylist()]
 
 
 def _looked_up(store: OnlineStore, name: str, keys: Sequence[tuple], at: Sequence[int]) -> list[Found | None]:

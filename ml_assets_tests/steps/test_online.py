@@ -146,3 +146,37 @@ def test_a_day_that_lost_all_its_rows_leaves_none_online(landed):
     assert run.online_store.newest("last_flight@1") > microseconds(datetime(2013, 1, 6, tzinfo=UTC))
     online.keep(spec, run, "last_flight@1", [WEEK[-1]])
     assert run.online_store.newest("last_flight@1") < microseconds(datetime(2013, 1, 6, tzinfo=UTC))
+
+
+DOUBLED = "SELECT carrier, known_at, delay + n AS last_delay FROM flights, (VALUES (0), (1)) AS twice(n)"
+
+
+def test_of_a_view_whose_rows_are_doubled_it_says_what_is_online(landed):
+    """Its first run leaves nothing; after good rows these stay, and are what is compared."""
+    right = (landed.defs_folder / "last_flight.sql").read_text()
+    landed.write("last_flight.sql", DOUBLED)
+    found = compute(landed, "last_flight")
+    assert (found.passed, found.sentence) == (True, "The lake holds no row of an entity yet.")
+    landed.write("last_flight.sql", right)
+    good = compute(landed, "last_flight")
+    assert good.sentence.startswith("2 compared of 2 newest rows of last_flight@1 are online")
+    landed.write("last_flight.sql", DOUBLED)
+    assert compute(landed, "last_flight") == good
+    landed.step().online_store.drop("last_flight@1")
+    assert compute(landed, "last_flight").warn
+    assert compute(landed, "last_flight") == good
+
+
+def test_rows_that_are_doubled_in_the_lake_are_said_to_be_that_and_not_to_differ_online(landed):
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    compute(landed, "last_flight")
+    rows = landed.lake.dataset("features/last_flight", partitions=[WEEK[-1]]).to_table()
+    others = rows.filter(pc.field("carrier") == "B6")
+    others = others.set_column(others.column_names.index("last_delay"), "last_delay", pc.add(others["last_delay"], 1.0))
+    landed.lake.write("features/last_flight", pa.concat_tables([rows, others]), partitions=[WEEK[-1]])
+    for _ in range(2):
+        found = compute(landed, "last_flight")
+        assert not found.passed
+        assert found.sentence == "The lake holds several rows of last_flight@1 of one entity and time: B6."
