@@ -247,7 +247,7 @@ def test_the_page_speaks_of_every_check_on_features(name):
 def test_the_page_shows_the_picture_of_the_clocks_and_the_commands_on_features():
     assert "](clocks.svg)" in FEATURES.read_text()
     said = {tuple(words[:2]) for page, words in commands() if page == "features.md"}
-    assert said >= {("features", name) for name in ("list", "show", "preview", "get", "catalogue")}
+    assert said >= {("features", name) for name in ("list", "show", "preview", "get", "trace", "catalogue")}
 
 
 def commands_of(text: str) -> list[list[str]]:

@@ -24,6 +24,7 @@ from ml_assets.cli.materialize import materialize
 from ml_assets.cli.project import importable
 from ml_assets.cli.quarantine import quarantine
 from ml_assets.cli.table import table
+from ml_assets.cli.trace import trace
 from ml_assets.errors import EndpointError, MlAssetsError, shorten
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ endpoint = typer.Typer(no_args_is_help=True, help="Look at the endpoints of this
 app.add_typer(feed, name="feed")
 app.add_typer(endpoint, name="endpoint")
 app.add_typer(table, name="table")
+features.command()(trace)
 app.add_typer(features, name="features")
 app.command()(materialize)
 app.command()(explain)

@@ -37,18 +37,35 @@ def compute(con: duckdb.DuckDBPyConnection, view: FeatureView, *, first: datetim
     """
     if first.tzinfo is None or last.tzinfo is None:
         raise FeatureError(f"Feature view '{view.name}' needs a range with time zones, got {first} to {last}.")
-    start, end = (first - _EPOCH) // MICROSECOND, (last - _EPOCH) // MICROSECOND
     try:
         if view.lookup:
             return look_up(con, view, view.lookup)
-        return _aggregated(con, view, start, end) if view.aggregations else select_events(con, view, start, end)
+        if view.aggregations:
+            return _aggregated(con, plan_of(con, view, first, last))
+        return select_events(con, view, _microseconds(first), _microseconds(last))
     except duckdb.Error as error:
         raise FeatureError(f"Feature view '{view.name}' cannot be computed: {complaint(error)[0]}") from error
 
 
-def _aggregated(con: duckdb.DuckDBPyConnection, view: FeatureView, start: int, end: int) -> "pa.Table":
+def plan_of(
+    con: duckdb.DuckDBPyConnection,
+    view: FeatureView,
+    first: datetime,
+    last: datetime,
+    *,
+    carried: tuple[str, ...] = (),
+) -> Plan:
+    """The statements for a view of aggregations, for grid times from `first` to before `last`."""
     every = view.every // MICROSECOND
-    plan = Plan(view, -(-start // every) * every, -(-end // every) * every, _texts(con, view))
+    start, end = (-(-_microseconds(moment) // every) * every for moment in (first, last))
+    return Plan(view, start, end, _texts(con, view), carried)
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // MICROSECOND
+
+
+def _aggregated(con: duckdb.DuckDBPyConnection, plan: Plan) -> "pa.Table":
     try:
         return aggregate(con, plan).to_arrow_table()
     finally:

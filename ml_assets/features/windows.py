@@ -61,13 +61,14 @@ class Sum:
 class Plan:
     """The statements that compute a view for grid times from `first` to before `end`, in microseconds since 1970.
 
-    `texts` names the aggregations of text.
+    `texts` names the aggregations of text; `carried` are columns of the table that its versions keep beside.
     """
 
     view: FeatureView
     first: int
     end: int
     texts: Set[str] = frozenset()
+    carried: tuple[str, ...] = ()
 
     @cached_property
     def every(self) -> int:
@@ -134,6 +135,7 @@ class Plan:
         named = [f"{quote(column)} AS e{i}" for i, column in enumerate(main.entity)]
         named += [f"{quote(column)} AS k{i}" for i, column in enumerate(main.keys)]
         named += [f"{_value(part, name in self.texts)} AS v{i}" for i, (name, part) in enumerate(self.parts)]
+        named += map(quote, self.carried)
         happened = f"coalesce(epoch_us({quote(main.event_timestamp)}), epoch_us(known_at))"
         return f"""SELECT {", ".join(named)}, epoch_us(known_at) AS known, {happened} AS happened
             FROM {quote(main.tables[0])} WHERE epoch_us(known_at) < {self.end}"""

@@ -62,7 +62,7 @@ def _compared(name: str, kind: str, offline: Any, online: Any) -> Skew:
     if not differs.any():
         return Skew(name, differs)
     first = int(differs.argmax())
-    return Skew(name, differs, _plain(offline[first]), _plain(online[first]))
+    return Skew(name, differs, plain(offline[first]), plain(online[first]))
 
 
 def _bits(values: Any) -> np.ndarray:
@@ -73,9 +73,10 @@ def _bits(values: Any) -> np.ndarray:
 
 def _texts(offline: Any, online: Any) -> np.ndarray:
     pairs = zip(offline, online, strict=True)
-    return np.array([_plain(left) != _plain(right) for left, right in pairs], dtype=bool)
+    return np.array([plain(left) != plain(right) for left, right in pairs], dtype=bool)
 
 
-def _plain(value: Any) -> float | str | None:
+def plain(value: Any) -> float | str | None:
+    """A value of a column, of numpy or Python, as Python has it; NaN is null."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if value is None or value != value else value  # noqa: PLR0124  NaN

@@ -82,6 +82,16 @@ def compared(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[Answ
             yield Answered(day, version, found, left_out)
 
 
+def of_one(packed: Bundle, run: Run, logged: "pa.Table") -> tuple[Answered, dict[str, Any]]:
+    """One answer of a version, compared, with the inputs that the lake gives by name; without those left out."""
+    compared_with, left_out = comparable(packed)
+    asked = _requests(packed.schema, logged)
+    columns = offline.inputs_of(compared_with.schema, run.lake, asked)
+    (row,) = logged.select(["at", "version"]).to_pylist()
+    found = _of_day(run, compared_with, asked, logged, columns)
+    return Answered(row["at"].date().isoformat(), row["version"], found, left_out), columns
+
+
 def _of_day(
     run: Run, packed: Bundle, asked: "pa.Table", logged: "pa.Table", columns: Mapping[str, Sequence[Any]]
 ) -> Compared:

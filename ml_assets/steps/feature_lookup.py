@@ -13,7 +13,7 @@ from ml_assets.features.join import join_as_of
 from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.steps import view_state, view_versions
 from ml_assets.steps.online import stored_name
-from ml_assets.steps.specs import ViewSpec
+from ml_assets.steps.specs import Input, ViewSpec
 from ml_assets.steps.view_versions import ViewVersion
 
 if TYPE_CHECKING:
@@ -170,9 +170,20 @@ def of_version(spec: ViewSpec, number: int, lake: Lake) -> ViewSpec:
     """
     if number == view_versions.current(spec, lake):
         return spec
-    older = _version(f"{spec.view.name}@{number}", lake)
-    in_place = view_versions.table_of(spec.view.name, number, lake) == spec.name
-    return replace(older.spec(spec.tables), retained=None if in_place else number)
+    return held(f"{spec.view.name}@{number}", lake, spec.tables)
+
+
+def held(name: str, lake: Lake, declared: Sequence[Input] = ()) -> ViewSpec:
+    """A version that the lake holds, as it was declared last: `carrier_delays@1`. The lake is enough.
+
+    Raises:
+        TableNotFoundError: there is none of that name.
+        FeatureError: its rows, or those of a view that it reads, are not there.
+    """
+    found = _version(name, lake)
+    spec = found.spec(declared)
+    in_place = view_versions.table_of(spec.view.name, found.number, lake) == f"features/{spec.view.name}"
+    return view_versions.as_it_read(replace(spec, retained=None if in_place else found.number), lake)
 
 
 def _open(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", at: datetime) -> None:
