@@ -72,8 +72,8 @@ def keep(spec: ViewSpec, run: Run, name: str, days: Sequence[str]) -> Expiry:
     Again where another run wrote to the lake meanwhile: whoever is last puts what is right. Gives what expires.
     """
     store, entity = run.online_store, spec.view.entity
-    if name in store.views() and store.schema(name).entity != entity:
-        store.drop(name)  # a version that no model uses was edited in place
+    if name in store.views() and _edited(spec, run, store.schema(name)):
+        store.drop(name)
     version, expiry = None, Expiry(0)
     while version != (now := run.lake.version(spec.name)):
         version, expiry = now, _expiry(spec, run)
@@ -82,6 +82,16 @@ def keep(spec: ViewSpec, run: Run, name: str, days: Sequence[str]) -> Expiry:
             columns = rows.select([*entity, FEATURE_TIMESTAMP, *features])
             store.replace(name, entity, features, columns, first=first, last=last, expiry=expiry)
     return expiry
+
+
+def _edited(spec: ViewSpec, run: Run, stored: ViewSchema) -> bool:
+    """Whether a version that no model uses was edited in place.
+
+    Its rows are laid out anew: a lost store must be filled in the order that servers know of the version later.
+    """
+    if stored == (spec.view.entity, spec.view.features()):
+        return False
+    return stored.entity != spec.view.entity or view_versions.is_draft(spec, run.lake)
 
 
 def _parts(spec: ViewSpec, lake: Lake, days: Sequence[str], expiry: Expiry) -> Iterator[_Part]:

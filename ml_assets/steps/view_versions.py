@@ -94,6 +94,11 @@ def version_of(spec: ViewSpec, lake: Lake) -> ViewVersion:
     return known or ViewVersion(_free(found), _definition(spec), clock.now().isoformat())
 
 
+def is_draft(spec: ViewSpec, lake: Lake) -> bool:
+    """Whether no registered model was trained with a definition, so that an edit replaces it in place."""
+    return not spec.retained and version_of(spec, lake).state == DRAFT
+
+
 def versions(view: str, lake: Lake) -> list[ViewVersion]:
     """All versions of a view that were ever computed, by number."""
     places = [place for place in lake.objects(f"{_FOLDER}/{view}/") if place.count("/") == 3]

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 
 from ml_assets.adapters.settings import Settings
-from ml_assets.steps import catalogue, features
+from ml_assets.steps import catalogue, features, online, view_versions
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ViewSpec
 from ml_assets_tests.adapters.redis_server import running
@@ -103,6 +104,17 @@ def test_a_store_that_forgot_what_it_keeps_is_made_whole(run):
     assert_same(WIDE, run, 80, 81, 90)
 
 
+def test_before_a_certificate_what_its_version_needs_is_put_back_and_a_lost_store_is_left_lost(run):
+    compute(SHORT, run, *events(run, *EARLY))
+    serve(run, "event", 60 * DAY)
+    version = view_versions.computed("event", 1, run.lake)
+    online.complete(version, run, "event@1")
+    assert_same(WIDE, run, 80, 81, 90)
+    run.online_store.drop("event@1")
+    online.complete(version, run, "event@1")
+    assert run.online_store.views() == []
+
+
 def narrowed(view: ViewSpec) -> ViewSpec:
     return replace(view, keep=DAY, view=replace(view.view, max_age=view.view.max_age and timedelta(hours=6)))
 
@@ -118,3 +130,39 @@ def test_a_release_with_a_longer_max_age_than_is_declared_passes_its_certificate
         proof = finding(result, catalogue.EQUAL_BITS.name)
         assert proof.passed, proof.sentence
         assert world.server().status().weights == {"1": 1.0}
+
+
+def test_a_lost_store_is_filled_in_the_order_of_features_that_servers_know(run):
+    """A server looks the order up once a second; rows of another order would be read as other features meanwhile."""
+    days = events(run, *EARLY)
+    compute(WITHOUT, run, *days)
+    edited = spec_of(replace(EVENT, sql="SELECT carrier, known_at, fare + 1 AS more, fare FROM events"), EVENTS)
+    compute(edited, run, days[-1])
+    before = run.online_store.schema("event@1")
+    run.online_store.drop("event@1")
+    compute(edited, run, days[-1])
+    assert run.online_store.schema("event@1") == before
+    assert_same(edited, run, 81, 90, carriers="B")
+
+
+@pytest.mark.parametrize("when", ["before the write", "after it"])
+def test_whoever_writes_last_to_the_lake_is_what_is_online(run, when):
+    """Another run corrects a day while this one puts it online."""
+    days = events(run, *EARLY)
+    compute(WITHOUT, run, *days)
+    rows = run.lake.dataset("features/event", partitions=days[2:3]).to_table()
+    place = rows.column_names.index("fare")
+    corrected = rows.set_column(place, "fare", pa.array([9.0] * len(rows)))
+    written, put = [], run.online_store.replace
+
+    def replaced(*arguments, **span):
+        found = put(*arguments, **span)
+        if not written and when == "after it":
+            written.append(run.lake.write("features/event", corrected, partitions=days[2:3]))
+        return found
+
+    if when == "before the write":
+        run.lake.write("features/event", corrected, partitions=days[2:3])
+    run.online_store.replace = replaced
+    assert online.findings(WITHOUT, run, days[2:3], fresh=True)[0].passed
+    assert answers(WITHOUT, run, "A", 81) == ((9.0, at(40)), (9.0, at(40)))
