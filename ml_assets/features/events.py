@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from ml_assets.engine import quote
-from ml_assets.errors import DuplicateRowsError, shorten
 from ml_assets.features.check import stored_value
+from ml_assets.features.doubled import require_one_each
 from ml_assets.features.statements import require_one_select
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView, grid_time
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SELECTED, _CHOSEN = "_ml_assets_selected", "_ml_assets_chosen"
+_ADVICE = "Select an `event_timestamp` that orders them, or one row per entity and time."
 
 
 def select_events(con: duckdb.DuckDBPyConnection, view: FeatureView, first: int, last: int) -> "pa.Table":
@@ -27,7 +28,7 @@ def select_events(con: duckdb.DuckDBPyConnection, view: FeatureView, first: int,
         con.execute(f"CREATE OR REPLACE TEMP TABLE {_SELECTED} AS {require_one_select(view.sql or '')}")
         types = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {_SELECTED}").fetchall()}
         con.execute(f"CREATE OR REPLACE TEMP TABLE {_CHOSEN} AS {_newest(view, types, first, last)}")
-        _require_one_each(con, view)
+        require_one_each(con, view, _CHOSEN, {"_g": "at"}, _ADVICE)
         return con.sql(_output(view, types)).to_arrow_table()
     finally:
         con.execute(f"DROP TABLE IF EXISTS {_SELECTED}")
@@ -60,23 +61,6 @@ def _columns(view: FeatureView, types: dict[str, str]) -> str:
 
 def _features(view: FeatureView, types: dict[str, str]) -> list[str]:
     return [name for name in types if name not in {*view.entity, "known_at", "event_timestamp"}]
-
-
-def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView) -> None:
-    entity = ", ".join(f"e{i}" for i in range(len(view.entity)))
-    doubled = con.execute(f"""
-        SELECT {entity}, make_timestamptz(_g), count(*) FROM {_CHOSEN}
-        GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL""").fetchmany(6)
-    if doubled:
-        rows = shorten(
-            f"{', '.join(f'{name}={value}' for name, value in zip(view.entity, row, strict=False))}"
-            f" at {row[-2].isoformat()} ({row[-1]} rows)"
-            for row in doubled
-        )
-        raise DuplicateRowsError(
-            f"Feature view '{view.name}' selects rows that differ and are equally new: {rows}."
-            " Select an `event_timestamp` that orders them, or one row per entity and time."
-        )
 
 
 def _output(view: FeatureView, types: dict[str, str]) -> str:

@@ -7,8 +7,8 @@ import duckdb
 import numpy as np
 
 from ml_assets.engine import quote
-from ml_assets.errors import DuplicateRowsError, shorten
 from ml_assets.features.check import stored_value
+from ml_assets.features.doubled import require_one_each
 from ml_assets.features.order_statistics import covering
 from ml_assets.features.view import FEATURE_TIMESTAMP, FeatureView, Lookup
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _END_OF_TIME = 7_258_118_400_000_000  # 2200, in microseconds: no request asks beyond it, and 9999 stands for no end
 _HELD, _MOMENTS, _CHANGES = "_ml_assets_held", "_ml_assets_moments", "_ml_assets_changes"
+_ADVICE = "A lookup needs one row per entity, `valid_from` and `known_at`."
 
 
 def look_up(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) -> "pa.Table":
@@ -31,7 +32,7 @@ def look_up(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) -
     """
     try:
         con.execute(f"CREATE OR REPLACE TEMP TABLE {_HELD} AS {_held(con, view, lookup)}")
-        _require_one_each(con, view)
+        require_one_each(con, view, _HELD, {"since": "valid from", "known": "known at"}, _ADVICE)
         con.execute(f"CREATE OR REPLACE TEMP TABLE {_MOMENTS} AS {_moments()}")
         con.register(_CHANGES, _changes(con))
         return con.sql(_output(view, lookup)).to_arrow_table()
@@ -69,22 +70,6 @@ def _columns(con: duckdb.DuckDBPyConnection, view: FeatureView, lookup: Lookup) 
     yield from (f"{quote(column)} AS e{i}" for i, column in enumerate(view.entity))
     for i, (sql, (_, kind, *_)) in enumerate(zip(lookup.columns.values(), described, strict=True)):
         yield f"{stored_value(sql, kind)} AS f{i}"
-
-
-def _require_one_each(con: duckdb.DuckDBPyConnection, view: FeatureView) -> None:
-    doubled = con.execute(f"""
-        SELECT {_entity(view)}, make_timestamptz(since), make_timestamptz(known), count(*) FROM {_HELD}
-        GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL""").fetchmany(6)
-    if doubled:
-        rows = shorten(
-            f"{', '.join(f'{name}={value}' for name, value in zip(view.entity, row, strict=False))} valid from"
-            f" {row[-3].isoformat()}, known at {row[-2].isoformat()} ({row[-1]} rows)"
-            for row in doubled
-        )
-        raise DuplicateRowsError(
-            f"Feature view '{view.name}' finds rows that differ and are equally new: {rows}."
-            " A lookup needs one row per entity, `valid_from` and `known_at`."
-        )
 
 
 def _moments() -> str:

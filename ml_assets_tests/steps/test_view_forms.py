@@ -138,7 +138,7 @@ def test_sql_that_selects_a_time_twice_fails_the_check_names_the_rows_and_writes
     )
     said = unique(landed.run("features/last_flight", first="2013-01-02"))
     assert not landed.lake.exists("features/last_flight")
-    assert "Feature view 'last_flight' selects rows that differ and are equally new" in said
+    assert "Feature view 'last_flight' has rows that differ and are equally new" in said
     assert "carrier=B6 at 2013-01-02T00:00:00+00:00 (8 rows)" in said
 
 
