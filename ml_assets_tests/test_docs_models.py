@@ -40,6 +40,7 @@ REFUSED = {
     "length": ("/predict", " " * (4 * 1024 * 1024 + 1)),
     "missing": ("/predict", '{"weight_kg": 1}'),
     "type": ("/predict", '{"carrier": "snail", "weight_kg": "heavy"}'),
+    "bound": ("/predict", '{"carrier": "snail", "weight_kg": 31}'),
     "unknown": ("/predict", '{"carrier": "snail", "weight_kg": 1, "colour": "red"}'),
     "offset": ("/predict", '{"carrier": "snail", "weight_kg": 1, "at": "2026-10-31T18:30:00"}'),
     "rows": ("/predict", '{"instances": []}'),

@@ -25,7 +25,11 @@ _FORMAT = 1
 
 
 class RequestField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One field that a client sends; a nullable one may be null or left out. Bounds are inclusive."""
+    """One field that a client sends; a nullable one may be null or left out.
+
+    The bounds are those of the contract: from `minimum` to `maximum`, `above` and `below` what is excluded itself, one
+    of the `choices` where there are any.
+    """
 
     name: str
     type: Literal["VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ"]
@@ -33,6 +37,9 @@ class RequestField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     description: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str | int | float, ...] = ()
 
 
 class ViewRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -59,6 +59,7 @@ class RequestContract:
         self._one, self._many = msgspec.json.Decoder(self.instance), msgspec.json.Decoder(self.instances)
         self._names = tuple(field.name for field in self.fields)
         self._times = [(n, f.name) for n, f in enumerate(self.fields) if f.type == "TIMESTAMPTZ"]
+        self._chosen = [(n, f, frozenset(f.choices)) for n, f in enumerate(self.fields) if f.choices]
 
     def decode(self, body: bytes, *, now_us: int) -> tuple[list[Row], list[int]]:
         """Give the rows, with times in microseconds, and the prediction time of each (`now_us` where left out)."""
@@ -93,6 +94,10 @@ class RequestContract:
             for position, name in self._times:
                 if values[position] is not None:
                     values[position] = _within(values[position], path, number, name)
+            for position, field, choices in self._chosen:
+                if values[position] is not None and values[position] not in choices:
+                    rule = f"must be one of {', '.join(map(str, field.choices))}"
+                    raise RequestError(rule, path=f"{path.format(number)}.{field.name}")
             rows.append(tuple(values))
         return rows, ats
 
@@ -112,6 +117,8 @@ def table_columns(schema: ServingSchema, table: Mapping[str, Any]) -> dict[str, 
 
 def _declared(field: RequestField) -> tuple:
     kind: Any = _bounded(field) if field.type in {"BIGINT", "DOUBLE"} else _TYPES[field.type]
+    if field.choices:
+        kind = Annotated[kind, msgspec.Meta(extra_json_schema={"enum": list(field.choices)})]
     kind = Annotated[kind | None if field.nullable else kind, msgspec.Meta(description=field.description)]
     return (field.name, kind, None) if field.nullable else (field.name, kind)
 
@@ -119,7 +126,8 @@ def _declared(field: RequestField) -> tuple:
 def _bounded(field: RequestField) -> Any:
     low, high = field.minimum, field.maximum
     if field.type == "DOUBLE":
-        return Annotated[float, msgspec.Meta(ge=low, le=high)]
+        limits: Any = {"ge": low, "le": high, "gt": field.above, "lt": field.below}
+        return Annotated[float, msgspec.Meta(**limits)]
     low, high = (-(2**63) if low is None else math.ceil(low)), (2**63 - 1 if high is None else math.floor(high))
     return Annotated[int, msgspec.Meta(ge=low, le=high)]
 

@@ -9,6 +9,7 @@ from typing import Any
 from ml_assets.features import meaning
 from ml_assets.features.view import Aggregation, Lookup
 from ml_assets.steps.specs import ModelSpec, TableSpec, ViewRows, ViewSpec
+from ml_assets.tables.bounds import bounds
 from ml_assets.tables.schema import Contract
 
 
@@ -70,8 +71,9 @@ def of_training_set(spec: ModelSpec) -> dict[str, Any]:
 
 def of_model(spec: ModelSpec) -> dict[str, Any]:
     """What makes another model, or another bundle, of the same rows; threads do not."""
-    budget = spec.budget
+    budget, stated = spec.budget, {name: found for name, found in bounds(spec.spine.contract).items() if found}
     return _joined(spec) | {
+        **({"bounds of a request": stated} if stated else {}),
         "keys": spec.spine.keys,
         "request_features": spec.request_features,
         "code of request_features": meaning.of_function(spec.request_features) if spec.request_features else None,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_assets.adapters.lake import Lake, Partitions
-from ml_assets.engine import connect, quote
+from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import FeatureLeakError
 from ml_assets.features.join import join_as_of
 from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.serving.bundle import RequestField, ServingSchema, ViewRef
 from ml_assets.serving.request import table_columns
 from ml_assets.steps.specs import ModelSpec
+from ml_assets.tables.bounds import bounds
 from ml_assets.tables.outline import outline
 
 if TYPE_CHECKING:
@@ -63,13 +64,20 @@ def request_schema(
 
     `numbers` are the versions of its views.
     """
+    stated = bounds(spec.spine.contract)
     columns = [
         column
         for column in outline(spec.spine.contract)
         if column.name != "known_at" and column.available == "request" and (names is None or column.name in names)
     ]
     fields = tuple(
-        RequestField(c.name, c.type, c.nullable or c.name in spec.spine.keys, c.description)  # pyright: ignore[reportArgumentType]
+        RequestField(
+            c.name,
+            c.type,  # pyright: ignore[reportArgumentType]
+            c.nullable or c.name in spec.spine.keys,
+            c.description,
+            **stated[c.name],
+        )
         for c in columns
         if c.type in ("VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ")
     )
@@ -86,6 +94,27 @@ def request_schema(
         for v in spec.views
     )
     return ServingSchema(spec.name, "", spec.label, "", fields, views, (), spec.request_features)
+
+
+def within(fields: Sequence[RequestField]) -> str:
+    """SQL that is true for rows whose values keep the bounds of request fields."""
+    signs = {"minimum": ">=", "maximum": "<=", "above": ">", "below": "<"}
+    limits = [(f.name, sign, getattr(f, bound)) for f in fields for bound, sign in signs.items()]
+    kept = [f"{quote(name)} {sign} CAST('{limit!r}' AS DOUBLE)" for name, sign, limit in limits if limit is not None]
+    kept += [f"{quote(f.name)} IN ({', '.join(map(_literal, f.choices))})" for f in fields if f.choices]
+    return " AND ".join(f"coalesce({condition}, true)" for condition in kept) or "true"
+
+
+def admissible(fields: Sequence[RequestField], rows: "pa.Table") -> np.ndarray:
+    """Which rows keep the bounds of request fields, `[n_rows]` of bool."""
+    with connect() as con:
+        con.register("rows", rows)
+        ordered = con.sql(f"SELECT {within(fields)} AS kept FROM rows").to_arrow_table()
+    return ordered["kept"].to_numpy()
+
+
+def _literal(value: str | float) -> str:
+    return literal(value) if isinstance(value, str) else f"CAST('{value!r}' AS DOUBLE)"
 
 
 def model_columns(spec: ModelSpec, rows: "pa.Table") -> tuple[dict[str, Any], set[str]]:

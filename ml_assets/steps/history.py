@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake, PartitionRange
-from ml_assets.engine import connect, quote
+from ml_assets.engine import connect, literal, quote
 from ml_assets.features.view import FEATURE_TIMESTAMP
 from ml_assets.serving.bundle import ServingSchema, ViewRef
 from ml_assets.steps import offline
 from ml_assets.steps.days import shift, start_of
+from ml_assets.steps.frames import within
 from ml_assets.steps.kept import Kept
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import AHEAD_DAYS, DAY, ModelSpec, keep_default
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+OUT_OF_BOUNDS = "their values break the bounds that a request must keep, as rows do from before a rule was added"
 ANOTHER_ROW = "their entity had a row of a view without a grid then that is older than what is kept online"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,13 +28,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class History:
     """Rows of the spine with `at`, in its order, as many from each of the spans between two `moments` as there are.
 
-    They are of `total` rows from the first moment to the last, of which `left_out` cannot be asked about.
+    They are of `total` rows from the first moment to the last, of which `left_out` cannot be asked about, by reason.
     """
 
     rows: "pa.Table"
     moments: tuple[datetime, ...]
     total: int
-    left_out: int
+    left_out: dict[str, int]
 
     def times(self) -> int:
         """How many different as-of times there are."""
@@ -83,11 +85,13 @@ def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: tuple[da
         con.execute(
             f"""
             CREATE TEMP TABLE rows AS
-            SELECT s.*, (true {conditions}) AS _askable FROM (SELECT *, ({spec.at}) AS "at" FROM spine) s {joins}
+            SELECT s.*, CASE WHEN NOT ({within(schema.request_fields)}) THEN {literal(OUT_OF_BOUNDS)}
+                WHEN NOT (true {conditions}) THEN {literal(ANOTHER_ROW)} END AS _why
+            FROM (SELECT *, ({spec.at}) AS "at" FROM spine) s {joins}
             WHERE "at" >= $since AND "at" < $until""",
             {"since": since, "until": until},
         )
-        ((total, left_out),) = con.execute("SELECT count(*), count(*) FILTER (NOT _askable) FROM rows").fetchall()
+        counts = dict(con.execute("SELECT _why, count(*) FROM rows GROUP BY ALL ORDER BY ALL").fetchall())
         chosen = con.sql(
             f"""
             SELECT {names} FROM (
@@ -95,13 +99,13 @@ def _chosen(spec: ModelSpec, lake: Lake, schema: ServingSchema, bounds: tuple[da
                     PARTITION BY (epoch_us("at") - epoch_us($since)) // $width
                     ORDER BY md5(concat_ws('|', epoch_us("at"), {keys}))
                 ) AS _rank
-                FROM rows WHERE _askable
+                FROM rows WHERE _why IS NULL
             )
             QUALIFY row_number() OVER (ORDER BY _rank, "at", {keys}) <= $wanted
             ORDER BY "at", {keys}""",
             params={"since": since, "width": width, "wanted": wanted},
         ).to_arrow_table()
-    return History(chosen, bounds, total, left_out)
+    return History(chosen, bounds, sum(counts.values()), {why: n for why, n in counts.items() if why})
 
 
 def _askable(con: "duckdb.DuckDBPyConnection", lake: Lake, schema: ServingSchema) -> tuple[str, str]:

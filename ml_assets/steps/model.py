@@ -33,7 +33,7 @@ from ml_assets.steps import (
 )
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.environment import lineage_tags
-from ml_assets.steps.frames import as_requests, input_names, request_schema
+from ml_assets.steps.frames import admissible, as_requests, input_names, request_schema
 from ml_assets.steps.memo import Entry, Memo, Work, flat
 from ml_assets.steps.pictures import markdown_table, picture
 from ml_assets.steps.run import Run
@@ -226,7 +226,10 @@ def write_bundle(
         inputs=frame.inputs,
         request_features_code=meaning.of_function(spec.request_features) if spec.request_features else "",
     )
-    rows = np.flatnonzero(frame.part("test"))
+    rows = np.flatnonzero(frame.part("test") & admissible(schema.request_fields, frame.rows))
+    if not len(rows):
+        problem = f"No test row of {spec.training_set} keeps the contract {spec.spine.contract} of a request"
+        raise TrainingError(f"{problem}. Materialize {spec.spine.table} and what is made from it again.")
     chosen = rows[np.linspace(0, len(rows) - 1, _GOLDEN_ROWS).astype(int)]
     matrix = frame.encoded[chosen]
     names = [*(field.name for field in schema.request_fields), "at"]

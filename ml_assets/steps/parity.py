@@ -22,7 +22,7 @@ from ml_assets.serving.bundle import Bundle, ViewRef
 from ml_assets.steps import catalogue, offline, online, trained_rows, view_versions
 from ml_assets.steps.certificate import Asked, Certificate, Differing, Found, Span
 from ml_assets.steps.frames import as_requests
-from ml_assets.steps.history import ANOTHER_ROW, History, history
+from ml_assets.steps.history import History, history
 from ml_assets.steps.memo import Memo
 from ml_assets.steps.run import Run
 from ml_assets.steps.skews import Ages, Compared
@@ -167,7 +167,7 @@ def _asked(spec: EndpointSpec, asked: History, compared: Compared) -> Asked:
         times=asked.times(),
         history=asked.total,
         spans=[Span(*each) for each in zip(moments, moments[1:], asked.counts(), strict=False)],
-        left_out={ANOTHER_ROW: asked.left_out} if asked.left_out else {},
+        left_out=asked.left_out,
         views={ref.name: _found(ref, compared.ages) for ref in compared.schema.views},
     )
 

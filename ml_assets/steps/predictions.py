@@ -12,8 +12,9 @@ from ml_assets.adapters.deployment import held_lock, predict
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.adapters.prediction_log import expand, read
 from ml_assets.engine import connect, quote
-from ml_assets.errors import EndpointError, FeatureError, shorten
+from ml_assets.errors import EndpointError, FeatureError, RequestError, shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
+from ml_assets.serving.request import RequestContract
 from ml_assets.steps import catalogue, evaluation, release, training_set, view_versions
 from ml_assets.steps.arrow import among
 from ml_assets.steps.days import shift, start_of
@@ -56,14 +57,14 @@ def _answered(spec: EndpointSpec, run: Run, released: release.Release) -> StepRe
     if reused := _already(memo, inputs):
         return reused
     asked = _due_rows(spec, run, due, until) if due else []
-    if asked:
-        _ask(spec, run, released.version, asked)
+    refused = _ask(spec, run, released.version, asked) if asked else ""
     grown = _log_size(spec, run)  # before the log is read: what a client asks meanwhile is new to the next run
-    result = _keep(spec, run, asked)
+    result = _keep(spec, run, asked, refused)
     produced = {}
     for day in {*result.produced, *due}:
         made = result.produced.get(day, Produced(""))  # a day may have no rows
-        entry = memo.write(day, _state(spec, run, day, grown, until), made.data_version, made.metadata)
+        state = _state(spec, run, day, grown, until)
+        entry = memo.write(day, state, made.data_version, made.metadata, result.findings)
         produced[day] = replace(entry.produced(), reused=made.reused)
     kept = {day: produced[day] for day in result.produced}
     return StepResult(kept, result.findings)
@@ -123,7 +124,9 @@ def _already(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> StepResult 
     if not inputs or due:
         return None
     produced = {day: made for day, made in known.items() if made.data_version}
-    return StepResult(produced, unchanged(catalogue.ANSWERED.name))
+    entries = [entry for day in inputs if (entry := memo.read(day))]
+    told = max(entries, key=lambda entry: len(entry.failed))  # what failed on one of the days
+    return StepResult(produced, told.findings(catalogue.ANSWERED.name))
 
 
 def _state(spec: EndpointSpec, run: Run, day: str, log_size: str, until: datetime) -> dict[str, str]:
@@ -217,8 +220,11 @@ def _answers(spec: EndpointSpec, run: Run) -> "pa.Table":
     return among(among(rows, "purpose", ["serve"]), "status", ["ok"])
 
 
-def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]) -> None:
-    """Ask whatever version has the traffic about the rows that nobody asked about; one run at a time."""
+def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]) -> str:
+    """Ask whatever version has the traffic about the rows that nobody asked about; one run at a time.
+
+    Gives why rows were left out: such as break the contract that the version was trained with.
+    """
     server = local(spec, run)
     server.folder.mkdir(parents=True, exist_ok=True)
     with held_lock(server.folder / "asking.lock", wait=_PATIENCE_SECONDS):
@@ -227,20 +233,35 @@ def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]
             status = server.status()
             version = max(status.weights, key=lambda each: status.weights[each], default=released)
             run.log(f"{spec.predictions}: asking {status.url} about {len(missing):,} rows")
-            predict(status.url or "", _requests(spec, run, version, missing), request_id=BY_THE_GRAPH)
+            good, why = _requests(spec, run, version, missing)
+            predict(status.url or "", good, request_id=BY_THE_GRAPH)
+            return why
+    return ""
 
 
-def _requests(spec: EndpointSpec, run: Run, version: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _requests(
+    spec: EndpointSpec, run: Run, version: str, rows: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], str]:
+    """The rows as requests that a version takes, and how many it would refuse, with the rule of the first."""
     schema = evaluation.fetch(spec.model, run, version).schema
-    names = [*(field.name for field in schema.request_fields), "at"]
-    return [{name: row[name] for name in names} for row in rows]
+    names, contract = [*(field.name for field in schema.request_fields), "at"], RequestContract(schema)
+    good, refused = [], []
+    for row in ({name: row[name] for name in names} for row in rows):
+        try:
+            contract.convert([row], now_us=0, path="$")
+            good.append(row)
+        except RequestError as error:
+            refused.append(f"{error.path.removeprefix('$.')}: {error.problem}")
+    which = f"version {version} takes no such request"
+    return good, f" {len(refused):,} rows were not asked about, {which}: {refused[0]}." if refused else ""
 
 
-def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]]) -> StepResult:
+def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]], refused: str) -> StepResult:
     rows = _by_day(spec, run)
     days = sorted(set(rows["partition_key"].to_pylist()) & set(run.partitions))
     if not days:
-        return StepResult({}, unchanged(catalogue.ANSWERED.name))
+        nothing = Finding(catalogue.ANSWERED.name, False, f"No row has an answer.{refused}")
+        return StepResult({}, (nothing,) if refused else unchanged(catalogue.ANSWERED.name))
     with connect() as con:
         con.register("rows", rows)
         listed = ", ".join(f"'{day}'" for day in days)
@@ -256,10 +277,8 @@ def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]]) -> StepResu
         )
         for day in days
     }
-    finding = Finding(
-        catalogue.ANSWERED.name, missing == 0, f"{len(asked) - missing:,} of {len(asked):,} rows have an answer."
-    )
-    return StepResult(produced, (finding,))
+    said = f"{len(asked) - missing:,} of {len(asked):,} rows have an answer.{refused}"
+    return StepResult(produced, (Finding(catalogue.ANSWERED.name, missing == 0, said),))
 
 
 def _by_day(spec: EndpointSpec, run: Run) -> "pa.Table":

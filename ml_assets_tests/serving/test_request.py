@@ -4,12 +4,14 @@ import json
 import math
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_assets.errors import RequestError
+from ml_assets.serving.bundle import RequestField
 from ml_assets.serving.request import MOST_ROWS, RequestContract, microseconds, request_columns, table_columns
 from ml_assets_tests.serving import world
 
@@ -182,3 +184,37 @@ def test_offline_columns_equal_online_columns(rows: list[dict]):
 
 def test_microseconds_are_exact_over_centuries():
     assert microseconds(datetime(2199, 12, 31, 23, 59, 59, 999_999, UTC)) == 7_258_118_399_999_999
+
+
+BOUNDED = msgspec.structs.replace(
+    world.SCHEMA,
+    request_fields=(
+        *world.SCHEMA.request_fields,
+        RequestField("terminal", "VARCHAR", nullable=True, choices=("A", "B")),
+        RequestField("engines", "BIGINT", nullable=True, choices=(1, 2, 4)),
+        RequestField("wind", "DOUBLE", nullable=True, above=0, below=200),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "rule"),
+    [
+        ({"terminal": "C"}, "$.terminal", "must be one of A, B"),
+        ({"engines": 3}, "$.engines", "must be one of 1, 2, 4"),
+        ({"wind": 0}, "$.wind", "Expected float > 0.0"),
+        ({"wind": 200.0}, "$.wind", "Expected float < 200.0"),
+    ],
+)
+def test_a_value_out_of_the_bounds_of_a_contract_is_refused_with_the_bound(change: dict, path: str, rule: str):
+    contract = RequestContract(BOUNDED)
+    with pytest.raises(RequestError) as caught:
+        contract.decode(json.dumps({"instances": [world.INSTANCE, world.INSTANCE | change]}).encode(), now_us=NOW)
+    assert (caught.value.status, caught.value.path, caught.value.problem) == (
+        422,
+        path.replace("$", "$.instances[1]"),
+        rule,
+    )
+    good = {"terminal": "B", "engines": 4, "wind": 199.9}
+    assert contract.decode(json.dumps(world.INSTANCE | good).encode(), now_us=NOW)[0][0][-3:] == ("B", 4, 199.9)
+    assert contract.decode(json.dumps(world.INSTANCE).encode(), now_us=NOW)[0][0][-3:] == (None, None, None)

@@ -9,6 +9,8 @@ from string import Template
 
 from ml_assets.serving.routing import Arm
 
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
 
 def status(endpoint: str, routing: Mapping, arm: Arm) -> str:
     """Show what serves now: versions and shares, generation, the last refusal."""
@@ -65,16 +67,21 @@ def _rows(rows: list[tuple]) -> str:
 
 
 def _kind(described: Mapping) -> str:
-    kinds = [one.get("format") or one.get("type", "") for one in described.get("anyOf", [described])]
-    bounds = [f"{word} {described[key]}" for key, word in (("minimum", "≥"), ("maximum", "≤")) if key in described]
-    return " ".join([" or ".join(kinds), *bounds])
+    either = described.get("anyOf", [described])
+    kinds = [one.get("format") or one.get("type", "") for one in either]
+    bounds = [f"{word} {one[key]}" for one in either for key, word in _BOUNDS.items() if key in one]
+    chosen = [f"of {', '.join(map(str, one['enum']))}" for one in either if "enum" in one]
+    return " ".join([" or ".join(kinds), *bounds, *chosen])
 
 
 def _sample(described: Mapping) -> object:
     one = described.get("anyOf", [described])[0]
     if one.get("format") == "date-time":
         return "2013-04-30T12:00:00Z"
-    return {"string": "…", "boolean": False}.get(one["type"], one.get("minimum", 0))
+    if "enum" in one:
+        return one["enum"][0]
+    least = one.get("minimum", one.get("exclusiveMinimum", -1) + 1)
+    return {"string": "…", "boolean": False}.get(one["type"], least)
 
 
 @cache
