@@ -5,7 +5,7 @@ and stretches of their order), learnt on some rows and judged by ROC AUC on othe
 and one with many categories gains nothing by remembering them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_assets.evaluation.policy import LeakLimits
-from ml_assets.training.statistics import Floats, Interval, roc_auc
+from ml_assets.training.statistics import UNDEFINED, Floats, Interval, normal_interval, roc_auc
 
 Codes = NDArray[np.int64]
 
@@ -28,11 +28,12 @@ _SEED = 7
 
 @dataclass(frozen=True)
 class Suspect:
-    """A feature or a pair that is too good, the ROC AUC that it has, and why that is implausible."""
+    """A feature or a pair that is too good, the ROC AUC that it has, why it is implausible, and if for certain."""
 
     features: tuple[str, ...]
     roc_auc: float
     reason: str
+    is_certain: bool = True
 
     def sentence(self) -> str:
         """What is wrong, with numbers."""
@@ -49,9 +50,18 @@ class Echo:
 
 
 def listen(
-    columns: Mapping[str, Any], labels: Floats, learnt: NDArray[np.bool_], limits: LeakLimits, *, seed: int = _SEED
+    columns: Mapping[str, Any],
+    labels: Floats,
+    learnt: NDArray[np.bool_],
+    limits: LeakLimits,
+    *,
+    at: NDArray[np.datetime64] | None = None,
+    seed: int = _SEED,
 ) -> Echo:
     """Judge each column and each pair of columns; rows in `learnt` teach the rates, the others (later ones) judge.
+
+    With `at`, the time of each row, a feature that is good only on a random split is a certain suspect as far as it
+    tells rows of one time apart. Where outcomes go by weeks an honest feature of the week is good there as well.
 
     Columns hold numbers, or texts with None. Labels are 0 or 1. Columns in `limits.allow` are measured, and neither
     they nor a pair with one of them is named. Without both labels on both sides there is nothing to judge.
@@ -63,8 +73,13 @@ def listen(
     half = np.random.default_rng(seed).random(len(labels)) < 0.5
     mixed = {name: _best(variants, labels, half) for name, variants in coded.items()}
     single = {name: found.value for name, found in later.items()}
-    suspects = [*_loud(single, limits), *_fading(later, mixed, limits)]
-    quiet = {name: columns[name] for name in columns if name not in {s.features[0] for s in suspects}}
+
+    def within(name: str) -> Interval:
+        return UNDEFINED if at is None else _within(coded[name], labels, half, _times(at))
+
+    suspects = [*_loud(single, limits), *_fading(later, mixed, limits, within)]
+    certain = {suspect.features[0] for suspect in suspects if suspect.is_certain}
+    quiet = {name: columns[name] for name in columns if name not in certain}
     pairs = _pairs({n: v for n, v in quiet.items() if n not in limits.allow}, single, labels, learnt)
     suspects += _telling(pairs, single, limits)
     return Echo(
@@ -88,22 +103,57 @@ def _loud(single: Mapping[str, float], limits: LeakLimits) -> Iterator[Suspect]:
             yield Suspect((name,), auc, f"it stands alone, {widest:.2f} above the next best, {ordered[last + 1][1]}")
 
 
-def _fading(later: Mapping[str, Interval], mixed: Mapping[str, Interval], limits: LeakLimits) -> Iterator[Suspect]:
+def _fading(
+    later: Mapping[str, Interval],
+    mixed: Mapping[str, Interval],
+    limits: LeakLimits,
+    within: Callable[[str], Interval],
+) -> Iterator[Suspect]:
     """Good on rows among those they were learnt from, useless on later ones.
 
     Such a feature holds outcomes of its own rows, or is as good as the name of a day or a group, which a random split
-    rewards; the rows cannot tell which.
+    rewards. The name of a day tells nothing `within` rows of one time; what surely does not either is a doubt.
     """
     for name, among in mixed.items():
         after = later[name]
         if name in limits.allow or after.value >= limits.single:
             continue
         if among.value >= limits.fading and among.low - after.high >= limits.distance:
-            reason = (
-                f"on a random split, but {after.value:.3f} on later rows, so it holds outcomes of rows around its own,"
-                " or tells the days apart"
-            )
-            yield Suspect((name,), among.value, reason)
+            faded = f"on a random split, but {after.value:.3f} on later rows"
+            of_one_time = within(name)
+            if of_one_time.high < after.value + limits.distance:  # not where it is undefined
+                reason = f"{faded} and {of_one_time.value:.3f} among rows of one time: it tells the days apart"
+                yield Suspect((name,), among.value, reason, is_certain=False)
+            else:
+                reason = f"{faded}, so it holds outcomes of rows around its own, or tells groups of rows apart"
+                yield Suspect((name,), among.value, reason)
+
+
+def _times(at: NDArray[np.datetime64]) -> Codes:
+    """Times as codes: by day, and where there are few days by stretches of them with equally many rows."""
+    days = at.astype("datetime64[D]").astype(np.int64)
+    (stretches,) = _variants(at.astype("datetime64[us]").astype(np.float64))
+    return np.unique((days - days.min()) * (int(stretches.max()) + 1) + stretches, return_inverse=True)[1]
+
+
+def _within(variants: Sequence[Codes], labels: Floats, learnt: NDArray[np.bool_], times: Codes) -> Interval:
+    """ROC AUC among rows of one time, judged as `_best` does; the times differ, and give the interval."""
+    found = [_of_one_time(labels[~learnt], _rates(c, labels, learnt)[c[~learnt]], times[~learnt]) for c in variants]
+    return max(found, key=lambda interval: interval.high)
+
+
+def _of_one_time(labels: Floats, scores: Floats, times: Codes) -> Interval:
+    """The ROC AUC of each time, on average over its pairs of a positive and a negative; undefined without any."""
+    order = np.argsort(times, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(times[order])) + 1)
+    both = [part for part in parts if 0 < labels[part].sum() < len(part)]
+    if not both:
+        return UNDEFINED
+    weights = np.array([labels[part].sum() * (1 - labels[part]).sum() for part in both])
+    values = np.array([roc_auc(labels[part], scores[part]).value for part in both])
+    value = float(np.average(values, weights=weights))
+    error = float(np.sqrt((weights**2 * (values - value) ** 2).sum()) / weights.sum())
+    return normal_interval(value, error, 0.95)
 
 
 def _telling(

@@ -94,7 +94,9 @@ def test_a_feature_that_knows_its_own_rows_is_named_by_the_random_split(honest):
     (found,) = listen(columns | {"encoded": encoded}, labels, learnt, LIMITS).suspects
     assert found.features == ("encoded",)
     assert "on a random split, but 0.4" in found.sentence()
-    assert "on later rows, so it holds outcomes of rows around its own, or tells the days apart" in found.sentence()
+    assert (
+        "on later rows, so it holds outcomes of rows around its own, or tells groups of rows apart" in found.sentence()
+    )
 
 
 def test_keys_that_were_given_in_order_after_the_outcome_are_named_by_the_random_split(honest):
@@ -104,6 +106,48 @@ def test_keys_that_were_given_in_order_after_the_outcome_are_named_by_the_random
     (found,) = listen(columns | {"key": keys}, labels, learnt, LIMITS).suspects
     assert found.features == ("key",)
     assert found.roc_auc > 0.99
+
+
+@pytest.fixture
+def weekly():
+    """Four weeks that teach and two later ones, of which every other is a bad one: outcomes go by weeks."""
+    random = np.random.default_rng(5)
+    at = np.datetime64("2026-01-05T00:00", "us") + np.sort(random.integers(0, 42 * 86_400, N)).astype("timedelta64[s]")
+    week = ((at - at[0]) // np.timedelta64(7, "D")).astype(np.int64)
+    labels = (random.random(N) < np.array([0.1, 0.8, 0.15, 0.75, 0.8, 0.1])[week]).astype(np.float64)
+    temperature = np.array([1.0, 8.0, 2.0, 9.0, 0.5, 9.5])[week] + random.normal(size=N) * 0.1
+    return {"temperature": temperature, "noise": random.normal(size=N)}, labels, week < 4, at
+
+
+def test_a_feature_that_tells_no_more_than_the_name_of_its_week_is_a_doubt_and_no_certainty(weekly):
+    columns, labels, learnt, at = weekly
+    (found,) = listen(columns, labels, learnt, LIMITS, at=at).suspects
+    assert found.features == ("temperature",)
+    assert not found.is_certain
+    assert "among rows of one time: it tells the days apart" in found.sentence()
+
+
+def test_a_feature_that_tells_more_than_the_time_of_its_row_is_certain_where_outcomes_go_by_weeks(weekly):
+    columns, labels, learnt, at = weekly
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 2000, N)
+    rates = np.bincount(groups[learnt], labels[learnt], 2000) / np.maximum(
+        np.bincount(groups[learnt], minlength=2000), 1
+    )
+    encoded = np.where(learnt, rates[groups], random.normal(size=N))
+    keys = [f"{'L' if y else 'E'}-{n:05}" for n, y in enumerate(labels)]
+    found = listen({"encoded": encoded, "key": keys, **columns}, labels, learnt, LIMITS, at=at).suspects
+    assert {suspect.features: suspect.is_certain for suspect in found} == {
+        ("encoded",): True, ("key",): True, ("temperature",): False,
+    }  # fmt: skip
+
+
+def test_a_pair_of_doubtful_features_is_judged_as_well(weekly):
+    """Each is the week; their difference is the outcome."""
+    columns, labels, learnt, at = weekly
+    columns = columns | {"echo": columns["temperature"] + (labels - 0.5) * 0.002}
+    found = listen(columns, labels, learnt, LIMITS, at=at).suspects
+    assert [s.is_certain for s in found if s.features in (("temperature", "echo"), ("echo", "temperature"))] == [True]
 
 
 def test_what_is_allowed_is_measured_and_not_named(honest):

@@ -10,7 +10,7 @@ from ml_assets.steps import catalogue, leaks, training_set
 from ml_assets.steps.explain import Decision, one
 from ml_assets.steps.works import Asset
 from ml_assets_tests.flights import DAYS
-from ml_assets_tests.leaks.planted import FUTURE, asked, training_rows, with_column
+from ml_assets_tests.leaks.planted import FUTURE, asked, failed, training_rows, with_column
 
 
 def test_what_was_found_is_kept_by_content_until_rows_or_limits_change(world):
@@ -117,6 +117,26 @@ def test_proofs_of_an_earlier_release_are_made_again_and_are_no_edit(world, earl
     again = training_set.materialize(world.spec, world.step())[world.spec.training_set]
     assert again.produced[""].reused
     assert one(asset, world.step(), "").decision is Decision.STANDS
+
+
+@pytest.fixture
+def by_day(world):
+    """Every other day was a bad one: so many features, the delays of a day at an airport, tell the days apart."""
+    labels, rare = world.rows(world.spec.labels), '(hash(flight_id) % 100 < 10 + 70 * (day("at") % 2))::BIGINT'
+    planted = asked(f"SELECT * REPLACE ({rare} AS label) FROM rows", rows=labels)
+    days = sorted(set(labels["partition_key"].to_pylist()))
+    world.step().lake.write(world.spec.labels, planted.cast(labels.schema), partitions=days)
+    return world
+
+
+def test_an_honest_feature_of_the_day_where_outcomes_go_by_days_is_a_warning_that_stops_nothing(by_day):
+    result = training_set.materialize(by_day.spec, by_day.step())[by_day.spec.training_set]
+    assert failed(result.findings) == {}
+    found = next(each for each in result.findings if each.check == catalogue.NO_ECHO.name)
+    assert (found.passed, found.warn) == (False, True)
+    assert "origin_delays__departure_delay_minutes_p90_1d tells the label with ROC AUC 0.7" in found.sentence
+    assert "among rows of one time: it tells the days apart. With more history it shows." in found.sentence
+    assert one(Asset("training_sets", by_day.spec), by_day.step(), "").decision is Decision.STANDS
 
 
 def test_proofs_of_a_training_set_without_rows_say_that_nothing_was_compared(world):
