@@ -9,7 +9,7 @@ from ml_assets.engine import quote
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
 from ml_assets.steps import view_needs
 from ml_assets.steps.run import Run
-from ml_assets.steps.specs import DAY, ViewSpec
+from ml_assets.steps.specs import DAY, ViewSpec, keep_default
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,9 @@ class Kept:
 
 def kept(spec: ViewSpec, run: Run) -> Kept:
     """For as long as the declaration, or any version that an endpoint answers with, lets a row count."""
-    ages = [spec.view.max_age, *view_needs.max_ages(spec.view.name, run)]
-    limits = [age for age in ages if age is not None]
-    lasting = spec.view.is_static or len(limits) < len(ages)
-    return Kept(max([spec.keep, *limits]) + spec.view.delay, lasting, spec.daily)
+    served = view_needs.max_ages(spec.view.name, run)
+    lasting = spec.view.is_static or None in {spec.view.max_age, *served}
+    return Kept(max([spec.keep, *map(keep_default, served)]) + spec.view.delay, lasting, spec.daily)
 
 
 def counting(entity: tuple[str, ...], rows: str, since: int) -> str:

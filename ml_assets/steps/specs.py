@@ -273,5 +273,5 @@ class EndpointSpec:
 
 
 def keep_default(max_age: timedelta | None) -> timedelta:
-    """How long rows stay online: long enough to answer for any of the last five weeks again."""
-    return max(max_age or timedelta(0), 35 * DAY)
+    """How long rows stay online: what counted at any moment of the last five weeks."""
+    return 35 * DAY + (max_age or timedelta(0))

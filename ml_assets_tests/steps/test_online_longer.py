@@ -64,7 +64,7 @@ def test_they_are_back_though_no_day_is_due_and_the_check_says_so_once(run):
     serve(run, "event", 60 * DAY)
     found = compute(SHORT, run, days[-1])
     assert (found.passed, found.warn) == (True, False)
-    assert found.sentence.endswith("Rows from 2013-01-20 on are online again: a version lets them count for longer.")
+    assert found.sentence.endswith("Rows from 2012-12-16 on are online again: a version lets them count for longer.")
     assert_same(WIDE, run, 80, 81, 90)
     assert "again" not in compute(SHORT, run, days[-1]).sentence
 
@@ -113,6 +113,12 @@ def test_before_a_certificate_what_its_version_needs_is_put_back_and_a_lost_stor
     run.online_store.drop("event@1")
     online.complete(version, run, "event@1")
     assert run.online_store.views() == []
+
+
+@pytest.mark.parametrize("spec", [SHORT, WIDE, WITHOUT], ids=["2d", "60d", "for ever"])
+def test_any_moment_of_the_last_five_weeks_is_answered_again(run, spec):
+    compute(spec, run, *events(run, *EARLY, ("A", 6, 46.5)))
+    assert_same(spec, run, *range(46, 82, 5))
 
 
 def narrowed(view: ViewSpec) -> ViewSpec:
