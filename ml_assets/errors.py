@@ -9,7 +9,7 @@ MlAssetsError
 │   └── LakeConflictError       was replaced by another writer meanwhile: run again
 ├── FeatureError            a feature view cannot be computed
 │   ├── FeatureLeakError        would use a row before it was known
-│   └── DuplicateRowsError      selects rows that differ for one entity and time
+│   └── DuplicateRowsError      rows that differ for one entity and time
 ├── StoreUnavailableError   the online store cannot be reached: requests wait for it, answered by 503
 ├── TrainingError           a model cannot be trained from this training set
 ├── ArtefactError           a model artefact is incomplete, altered or unreadable: never load it

@@ -23,6 +23,7 @@ ASSETS_BY_LAYER = {
     "outcomes": 1,
     "drift": 1,
     "performance": 1,
+    "consistency": 1,
 }
 
 

@@ -93,7 +93,7 @@ def test_rows_that_a_check_refused_are_told_with_its_sentence_until_they_are_com
     sql = "SELECT carrier, known_at, fleet FROM carriers"
     shop.edit(sql, TWICE)
     assert not shop.compute("carrier_attributes")
-    sentence = "refused: one_row_per_entity_and_time: Feature view 'carrier_attributes' selects rows that differ"
+    sentence = "refused: one_row_per_entity_and_time: Feature view 'carrier_attributes' has rows that differ"
     commands = (("explain", "features/carrier_attributes"), ("features", "show", "carrier_attributes"),
                 ("features", "list"), ("features", "preview", "carrier_attributes"),
                 ("features", "get", "carrier_attributes", *AT), ("leaks",))  # fmt: skip
@@ -102,7 +102,7 @@ def test_rows_that_a_check_refused_are_told_with_its_sentence_until_they_are_com
     shop.edit(TWICE, sql)
     assert shop.compute("carrier_attributes")
     for words in commands:
-        assert "selects rows that differ" not in shop.said(*words)
+        assert "has rows that differ" not in shop.said(*words)
 
 
 def test_a_refused_day_keeps_the_days_before_it_and_is_named(shop):
