@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from ml_assets.errors import RequestError
+from ml_assets.errors import RequestError, shorten
 from ml_assets.serving.bundle import RequestField, ServingSchema
 
 MOST_ROWS = 2000
@@ -96,7 +96,7 @@ class RequestContract:
                     values[position] = _within(values[position], path, number, name)
             for position, field, choices in self._chosen:
                 if values[position] is not None and values[position] not in choices:
-                    rule = f"must be one of {', '.join(map(str, field.choices))}"
+                    rule = f"must be one of {shorten(field.choices)}"
                     raise RequestError(rule, path=f"{path.format(number)}.{field.name}")
             rows.append(tuple(values))
         return rows, ats

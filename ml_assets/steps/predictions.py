@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ml_assets.serving.bundle import ViewRef
 
-_ENOUGH = 0.9
+_ENOUGH, _DAYS_SAID = 0.9, 3
 _PATIENCE_SECONDS = 300
 _UNTIL = "known until"
 
@@ -57,17 +57,17 @@ def _answered(spec: EndpointSpec, run: Run, released: release.Release) -> StepRe
     if reused := _already(memo, inputs):
         return reused
     asked = _due_rows(spec, run, due, until) if due else []
-    refused = _ask(spec, run, released.version, asked) if asked else ""
+    refused = _ask(spec, run, released.version, asked) if asked else {}
     grown = _log_size(spec, run)  # before the log is read: what a client asks meanwhile is new to the next run
-    result = _keep(spec, run, asked, refused)
+    kept, answered = _keep(spec, run)
+    judged = _judged(spec, asked, answered, refused)
     produced = {}
-    for day in {*result.produced, *due}:
-        made = result.produced.get(day, Produced(""))  # a day may have no rows
-        state = _state(spec, run, day, grown, until)
-        entry = memo.write(day, state, made.data_version, made.metadata, result.findings)
+    for day in {*kept, *due}:
+        made = kept.get(day, Produced(""))  # a day may have no rows
+        state, findings = _state(spec, run, day, grown, until), [judged[day]] if day in judged else []
+        entry = memo.write(day, state, made.data_version, made.metadata, findings)
         produced[day] = replace(entry.produced(), reused=made.reused)
-    kept = {day: produced[day] for day in result.produced}
-    return StepResult(kept, result.findings)
+    return StepResult({day: produced[day] for day in kept}, _together(judged, len(asked)))
 
 
 def work(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Work:
@@ -124,9 +124,33 @@ def _already(memo: Memo, inputs: Mapping[str, Mapping[str, str]]) -> StepResult 
     if not inputs or due:
         return None
     produced = {day: made for day, made in known.items() if made.data_version}
-    entries = [entry for day in inputs if (entry := memo.read(day))]
-    told = max(entries, key=lambda entry: len(entry.failed))  # what failed on one of the days
-    return StepResult(produced, told.findings(catalogue.ANSWERED.name))
+    entries = {day: entry for day in sorted(inputs) if (entry := memo.read(day))}
+    failed = {day: found for day, entry in entries.items() for found in entry.findings() if not found.passed}
+    return StepResult(produced, _together(failed, 0) if failed else unchanged(catalogue.ANSWERED.name))
+
+
+def _judged(
+    spec: EndpointSpec, asked: Sequence[Mapping[str, Any]], answered: set[tuple], refused: Mapping[str, Sequence[str]]
+) -> dict[str, Finding]:
+    """Of each day whether its rows have an answer: a day does not fail because of another one of the same run."""
+    days: dict[str, list[bool]] = {}
+    for row in asked:
+        days.setdefault(_day(row), []).append(_key(spec, row) in answered)
+    found = {}
+    for day, each in days.items():
+        why = f" {len(refused[day]):,} rows were not asked about, {refused[day][0]}." if day in refused else ""
+        said = f"{day}: {sum(each):,} of {len(each):,} rows have an answer.{why}"
+        found[day] = Finding(catalogue.ANSWERED.name, all(each), said)
+    return found
+
+
+def _together(judged: Mapping[str, Finding], n_rows: int) -> tuple[Finding, ...]:
+    """What is said of several days: those that failed, the first few in words."""
+    failed = [found.sentence for _, found in sorted(judged.items()) if not found.passed]
+    if not failed:
+        return (Finding(catalogue.ANSWERED.name, True, f"{n_rows:,} of {n_rows:,} rows have an answer."),)
+    more = f" {len(failed) - _DAYS_SAID} more days have rows without an answer." if len(failed) > _DAYS_SAID else ""
+    return (Finding(catalogue.ANSWERED.name, False, " ".join(failed[:_DAYS_SAID]) + more),)
 
 
 def _state(spec: EndpointSpec, run: Run, day: str, log_size: str, until: datetime) -> dict[str, str]:
@@ -220,10 +244,10 @@ def _answers(spec: EndpointSpec, run: Run) -> "pa.Table":
     return among(among(rows, "purpose", ["serve"]), "status", ["ok"])
 
 
-def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]) -> str:
+def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Ask whatever version has the traffic about the rows that nobody asked about; one run at a time.
 
-    Gives why rows were left out: such as break the contract that the version was trained with.
+    Gives why rows were left out, by day: such as break the contract that the version was trained with.
     """
     server = local(spec, run)
     server.folder.mkdir(parents=True, exist_ok=True)
@@ -233,42 +257,41 @@ def _ask(spec: EndpointSpec, run: Run, released: str, rows: list[dict[str, Any]]
             status = server.status()
             version = max(status.weights, key=lambda each: status.weights[each], default=released)
             run.log(f"{spec.predictions}: asking {status.url} about {len(missing):,} rows")
-            good, why = _requests(spec, run, version, missing)
+            good, refused = _requests(spec, run, version, missing)
             predict(status.url or "", good, request_id=BY_THE_GRAPH)
-            return why
-    return ""
+            return refused
+    return {}
 
 
 def _requests(
     spec: EndpointSpec, run: Run, version: str, rows: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], str]:
-    """The rows as requests that a version takes, and how many it would refuse, with the rule of the first."""
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """The rows as requests that a version takes, and of each that it would refuse, by day, the rule that it breaks."""
     schema = evaluation.fetch(spec.model, run, version).schema
     names, contract = [*(field.name for field in schema.request_fields), "at"], RequestContract(schema)
-    good, refused = [], []
+    good, refused = [], {}
     for row in ({name: row[name] for name in names} for row in rows):
         try:
             contract.convert([row], now_us=0, path="$")
             good.append(row)
         except RequestError as error:
-            refused.append(f"{error.path.removeprefix('$.')}: {error.problem}")
-    which = f"version {version} takes no such request"
-    return good, f" {len(refused):,} rows were not asked about, {which}: {refused[0]}." if refused else ""
+            why = f"version {version} takes no such request: {error.path.removeprefix('$.')}: {error.problem}"
+            refused.setdefault(_day(row), []).append(why)
+    return good, refused
 
 
-def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]], refused: str) -> StepResult:
+def _day(request: Mapping[str, Any]) -> str:
+    return request["at"][:10]
+
+
+def _keep(spec: EndpointSpec, run: Run) -> tuple[dict[str, Produced], set[tuple]]:
+    """Write what the log has of the days; gives these with rows, and the keys of the rows."""
     rows = _by_day(spec, run)
     days = sorted(set(rows["partition_key"].to_pylist()) & set(run.partitions))
     if not days:
-        nothing = Finding(catalogue.ANSWERED.name, False, f"No row has an answer.{refused}")
-        return StepResult({}, (nothing,) if refused else unchanged(catalogue.ANSWERED.name))
-    with connect() as con:
-        con.register("rows", rows)
-        listed = ", ".join(f"'{day}'" for day in days)
-        chosen = con.sql(f"SELECT * FROM rows WHERE partition_key IN ({listed})").to_arrow_table()
+        return {}, set()
+    chosen = among(rows, "partition_key", days)
     commit = run.lake.write(spec.predictions, chosen, partitions=days)
-    answered = {_key(spec, row) for row in chosen.select(list(spec.model.spine.keys)).to_pylist()}
-    missing = sum(_key(spec, row) not in answered for row in asked)
     produced = {
         day: Produced(
             commit.content[day].hash,
@@ -277,8 +300,7 @@ def _keep(spec: EndpointSpec, run: Run, asked: list[dict[str, Any]], refused: st
         )
         for day in days
     }
-    said = f"{len(asked) - missing:,} of {len(asked):,} rows have an answer.{refused}"
-    return StepResult(produced, (Finding(catalogue.ANSWERED.name, missing == 0, said),))
+    return produced, {_key(spec, row) for row in chosen.select(list(spec.model.spine.keys)).to_pylist()}
 
 
 def _by_day(spec: EndpointSpec, run: Run) -> "pa.Table":

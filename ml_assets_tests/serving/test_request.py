@@ -192,6 +192,7 @@ BOUNDED = msgspec.structs.replace(
         *world.SCHEMA.request_fields,
         RequestField("terminal", "VARCHAR", nullable=True, choices=("A", "B")),
         RequestField("engines", "BIGINT", nullable=True, choices=(1, 2, 4)),
+        RequestField("gate", "VARCHAR", nullable=True, choices=tuple(f"G{number:02}" for number in range(85))),
         RequestField("wind", "DOUBLE", nullable=True, above=0, below=200),
     ),
 )
@@ -202,6 +203,7 @@ BOUNDED = msgspec.structs.replace(
     [
         ({"terminal": "C"}, "$.terminal", "must be one of A, B"),
         ({"engines": 3}, "$.engines", "must be one of 1, 2, 4"),
+        ({"gate": "H1"}, "$.gate", "must be one of G00, G01, G02, G03, G04 and 80 more"),
         ({"wind": 0}, "$.wind", "Expected float > 0.0"),
         ({"wind": 200.0}, "$.wind", "Expected float < 200.0"),
     ],
@@ -215,6 +217,6 @@ def test_a_value_out_of_the_bounds_of_a_contract_is_refused_with_the_bound(chang
         path.replace("$", "$.instances[1]"),
         rule,
     )
-    good = {"terminal": "B", "engines": 4, "wind": 199.9}
-    assert contract.decode(json.dumps(world.INSTANCE | good).encode(), now_us=NOW)[0][0][-3:] == ("B", 4, 199.9)
-    assert contract.decode(json.dumps(world.INSTANCE).encode(), now_us=NOW)[0][0][-3:] == (None, None, None)
+    good = {"terminal": "B", "engines": 4, "gate": "G84", "wind": 199.9}
+    assert contract.decode(json.dumps(world.INSTANCE | good).encode(), now_us=NOW)[0][0][-4:] == tuple(good.values())
+    assert contract.decode(json.dumps(world.INSTANCE).encode(), now_us=NOW)[0][0][-4:] == (None,) * 4

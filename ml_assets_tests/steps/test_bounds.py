@@ -1,14 +1,17 @@
 """The bounds of a contract in requests: no client is answered about a row that training would never see."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from ml_assets.records import Finding
 from ml_assets.serving import bundle
 from ml_assets.steps import catalogue, evaluation, predictions
 from ml_assets.steps.history import OUT_OF_BOUNDS, history
@@ -83,6 +86,27 @@ def test_rows_out_of_bounds_are_not_asked_about_and_the_check_says_so_again_and_
     assert finding(again, catalogue.ANSWERED.name).sentence == said.sentence
 
 
+def test_a_day_fails_by_its_own_rows_only(unserved):
+    unserved.serve()
+    *_, odd, whole = DAYS
+    _far(unserved, odd, range(500, 502))  # of about noon
+
+    def judged(*days: str) -> Finding:
+        result = predictions.materialize(unserved.endpoint, unserved.step(*days))[unserved.endpoint.predictions]
+        return finding(result, catalogue.ANSWERED.name)
+
+    said = judged(odd, whole)
+    assert not said.passed
+    rule = "2 rows were not asked about, version 1 takes no such request: distance_miles: Expected float <= 6000.0."
+    counted = re.fullmatch(rf"{odd}: (\d+) of (\d+) rows have an answer. {re.escape(rule)}", said.sentence)
+    assert counted, said.sentence
+    assert int(counted[2]) - int(counted[1]) == 2
+    assert judged(whole).passed
+    for days in ([odd], [odd, whole]):
+        again = judged(*days)
+        assert (again.passed, again.sentence) == (False, said.sentence)
+
+
 def test_a_bundle_without_bounds_loads_and_serves_as_before(served, tmp_path):
     packed = evaluation.fetch(served.spec, served.step(), "1")
     plain = [
@@ -96,11 +120,11 @@ def test_a_bundle_without_bounds_loads_and_serves_as_before(served, tmp_path):
     assert bundle.read(tmp_path / "old").schema == schema
 
 
-def _far(world: World, day: str) -> int:
+def _far(world: World, day: str, places: Sequence[int] = range(5000)) -> int:
     """Flights of a day become farther than the contract allows, as before the rule was added; gives how many."""
-    rows = world.rows(SPINE, [day]).drop_columns(["partition_key"])
-    distance = pc.add(rows["distance_miles"], 7000.0)  # pyright: ignore[reportAttributeAccessIssue]
-    place = rows.column_names.index("distance_miles")
-    rows = rows.set_column(place, "distance_miles", distance).append_column("partition_key", [[day] * rows.num_rows])
-    world.step().lake.write(SPINE, rows, partitions=[day])
-    return rows.num_rows
+    found = world.rows(SPINE, [day]).drop_columns(["partition_key"])
+    place, added = found.column_names.index("distance_miles"), [7000.0 * (n in places) for n in range(len(found))]
+    distance = pc.add(found["distance_miles"], pa.array(added))  # pyright: ignore[reportAttributeAccessIssue]
+    found = found.set_column(place, "distance_miles", distance)
+    world.step().lake.write(SPINE, found.append_column("partition_key", [[day] * len(found)]), partitions=[day])
+    return sum(map(bool, added))
