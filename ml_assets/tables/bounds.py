@@ -46,8 +46,9 @@ def _limits(declared: Declared) -> tuple[list[tuple[float, bool]], list[tuple[fl
 
 
 def _choices(declared: Declared) -> dict[str, Any]:
-    """The values of the `isin` of a text or a number, sorted."""
+    """The values of the `isin` of a text or a number, sorted; not null, for which `nullable` stands."""
     listed = [s.statistics["allowed_values"] for s in declared.checks if s.check == "isin" and s.statistics]
     if not listed or declared.column.type not in ("VARCHAR", "BIGINT", "DOUBLE"):
         return {}
-    return {"choices": tuple(sorted(listed[-1], key=lambda value: (isinstance(value, str), value)))}
+    values = [value for value in listed[-1] if value is not None]
+    return {"choices": tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))}

@@ -17,12 +17,14 @@ class Orders(pa.DataFrameModel):
     channel: str = pa.Field(isin=["web", "app"])
     size: int = pa.Field(isin=[10, 9])
     named: int = pa.Field(le=MOST)
+    country: str = pa.Field(isin=["UA", None, "DE"], nullable=True)
+    rate: float = pa.Field(isin=[1.0, None, 0.5], nullable=True)
     code: str = pa.Field(str_length={"min_value": 2})
     ordered_at: datetime
 """
 
 
-def test_limits_and_choices_are_read_whole_numbers_without_exclusion(tmp_path, monkeypatch):
+def test_limits_and_choices_are_read_whole_numbers_without_exclusion_and_choices_without_null(tmp_path, monkeypatch):
     (tmp_path / "bounded_contracts.py").write_text(CONTRACT)
     monkeypatch.syspath_prepend(tmp_path)
     assert bounds("bounded_contracts.Orders") == {
@@ -32,6 +34,8 @@ def test_limits_and_choices_are_read_whole_numbers_without_exclusion(tmp_path, m
         "channel": {"choices": ("app", "web")},
         "size": {"choices": (9, 10)},
         "named": {},
+        "country": {"choices": ("DE", "UA")},
+        "rate": {"choices": (0.5, 1.0)},
         "code": {},
         "ordered_at": {},
     }
