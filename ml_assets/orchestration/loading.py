@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _RESOLVED = re.compile(r"(?P<file>.+):(?P<line>\d+) - (?P<path>[\w.\[\]]+)$", re.MULTILINE)  # and where it builds one
+_ROOT, _TARGET, _HEADER = "root_module", "code_location_target_module", r"\s*\[\s*tool\.dg\.project\s*\]"
 _PLACE = re.compile(r"`?(?P<path>.+) at (?P<file>.+):(?P<line>\d+)`?$")  # how Dagster names a field of a YAML file
 
 
@@ -45,15 +46,32 @@ def declared(folder: Path) -> dict[str, Any]:
     file = folder / "pyproject.toml"
     text = file.read_text() if file.is_file() else ""
     try:
-        project = tomllib.loads(text).get("tool", {}).get("dg", {}).get("project", {})
+        project = _project(file, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         raise DeclarationError(f"no TOML: {error}", file=file, line=int(found[1]) if found else 1) from error
-    if project and not project.get("root_module"):
-        meant = shorten(packages(folder)) or "shop"
-        problem = f'[tool.dg.project] has no root_module. Write root_module = "{meant}": the package that has defs/'
-        raise DeclarationError(problem, file=file, line=_line(file, "[tool.dg.project]"))
+    meant = f"Write {_either('root_module', packages(folder) or ['shop'])}: the package that has defs/"
+    if project and _ROOT not in project:
+        raise DeclarationError(f"[tool.dg.project] has no root_module. {meant}", file=file, line=_line(file))
+    for key in (_ROOT, _TARGET, "code_location_name"):
+        if not (value := project.get(key, "absent")) or not isinstance(value, str):
+            problem = f"{key} is {value!r}, no name. {meant if key == _ROOT else 'Write one in quotes.'}"
+            raise DeclarationError(problem, file=file, line=_line(file, key))
     return project
+
+
+def _project(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    at = ""
+    for key in ("tool", "dg", "project"):
+        content, at = content.get(key, {}), f"{at}.{key}".removeprefix(".")
+        if not isinstance(content, dict):
+            problem = f"[{at}] is no table. Write [tool.dg.project], and root_module below it"
+            raise DeclarationError(problem, file=file, line=_line(file, key))
+    return content
+
+
+def _either(key: str, names: Sequence[str]) -> str:
+    return " or ".join(f'{key} = "{name}"' for name in names)
 
 
 def roots(folder: Path) -> list[Path]:
@@ -112,21 +130,25 @@ def imported(module: str, folder: Path | None) -> Any:
 
 def _not_found(module: str, name: str, folder: Path) -> DeclarationError:
     file, package = folder / "pyproject.toml", name.partition(".")[0]
-    searched = roots(folder)
+    searched, key = roots(folder), _TARGET if _TARGET in declared(folder) else _ROOT
     if "." in name:
         inside = next((place for place in searched if (place / package).is_dir()), folder)
         advice = f"Write {(inside / name.replace('.', '/')).relative_to(folder)}.py, or name another module there."
     else:
-        there = packages(folder)
-        meant = f': if one is meant that is there, write root_module = "{shorten(there)}"' if there else ""
+        there = [found if key == _ROOT else f"{found}.definitions" for found in packages(folder)]
+        meant = f": if one is meant that is there, write {_either(key, there)}" if there else ""
         advice = "Install the project into this environment: `pip install -e .`, or `uv sync`."
         advice += f" It was looked for in {' and '.join(map(str, searched))} as well{meant}."
     problem = f"[tool.dg.project] asks for the module {module}, and there is no '{name}' that Python finds"
-    return DeclarationError(f"{problem}. {advice}", file=file, line=_line(file, package))
+    return DeclarationError(f"{problem}. {advice}", file=file, line=_line(file, key))
 
 
-def _line(file: Path, text: str) -> int:
-    return max((number for number, line in enumerate(file.read_text().splitlines(), 1) if text in line), default=1)
+def _line(file: Path, key: str = "") -> int:
+    """Where a key of `[tool.dg.project]` is written; else its header, else the first line."""
+    lines = list(enumerate(file.read_text().splitlines(), 1))
+    header = next((number for number, line in lines if re.match(_HEADER, line)), 1)
+    places = (number for number, line in lines[header - 1 :] if re.match(rf"[^#]*\b{key}\s*=", line))
+    return next(places, header) if key else header
 
 
 def problems(error: BaseException) -> list[str]:
