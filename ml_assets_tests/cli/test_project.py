@@ -78,11 +78,7 @@ PROJECT = "[tool.dg.project]\n"
             3,
             "code_location_target_module is ['shop'], no name. Write one in quotes",
         ),
-        (
-            f"{PROJECT}root_module = 'shop'\ncode_location_name = 1\n",
-            3,
-            "code_location_name is 1, no name.",
-        ),
+        (f"{PROJECT}root_module = 'shop'\ncode_location_name = 1\n", 3, "code_location_name is 1, no name."),
     ],
 )
 def test_what_is_no_name_of_a_package_is_told_with_its_line(shop, pyproject, line, problem):
@@ -102,11 +98,8 @@ def test_what_is_no_name_of_a_package_is_told_with_its_line(shop, pyproject, lin
 )
 def test_of_several_packages_each_is_offered_and_the_line_is_that_of_the_name(shop, named, meant):
     (shop / "zoo" / "defs").mkdir(parents=True)
-    told = said(
-        shop,
-        f"[tool.before]\nroot_module = 'work'\n{PROJECT}{named}\n\n[tool.other]\nx = 'workshop'  # root_module = 'work'\n",
-        "check",
-    )
+    other = "[tool.{}]\nroot_module = 'work'  # and workshop\n"
+    told = said(shop, f"{other.format('before')}{PROJECT}{named}\n{other.format('after')}", "check")
     assert told.startswith(f"{shop}/pyproject.toml:4: [tool.dg.project] asks for the module work."), told
     assert told.endswith(f"if one is meant that is there, write {meant}.\n")
 
