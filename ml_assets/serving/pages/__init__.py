@@ -1,7 +1,9 @@
 """The pages of an endpoint for people: its status and its documentation, each one file without outside parts."""
 
 import json
-from collections.abc import Mapping
+import math
+import operator
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -9,7 +11,12 @@ from string import Template
 
 from ml_assets.serving.routing import Arm
 
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+_BOUNDS = {
+    "minimum": ("≥", operator.ge),
+    "exclusiveMinimum": (">", operator.gt),
+    "maximum": ("≤", operator.le),
+    "exclusiveMaximum": ("<", operator.lt),
+}
 
 
 def status(endpoint: str, routing: Mapping, arm: Arm) -> str:
@@ -69,7 +76,7 @@ def _rows(rows: list[tuple]) -> str:
 def _kind(described: Mapping) -> str:
     either = described.get("anyOf", [described])
     kinds = [one.get("format") or one.get("type", "") for one in either]
-    bounds = [f"{word} {one[key]}" for one in either for key, word in _BOUNDS.items() if key in one]
+    bounds = [f"{word} {one[key]}" for one in either for key, (word, _) in _BOUNDS.items() if key in one]
     chosen = [f"of {', '.join(map(str, one['enum']))}" for one in either if "enum" in one]
     return " ".join([" or ".join(kinds), *bounds, *chosen])
 
@@ -78,10 +85,22 @@ def _sample(described: Mapping) -> object:
     one = described.get("anyOf", [described])[0]
     if one.get("format") == "date-time":
         return "2013-04-30T12:00:00Z"
-    if "enum" in one:
-        return one["enum"][0]
-    least = one.get("minimum", one.get("exclusiveMinimum", -1) + 1)
-    return {"string": "…", "boolean": False}.get(one["type"], least)
+    if one["type"] in {"integer", "number"}:
+        return next((value for value in _numbers(one) if _keeps(value, one)), 0)
+    return one["enum"][0] if "enum" in one else {"string": "…", "boolean": False}[one["type"]]
+
+
+def _numbers(one: Mapping) -> Sequence[float]:
+    """Numbers to try as an example, the plain ones first, one of which keeps the bounds."""
+    low = one.get("minimum", one.get("exclusiveMinimum", -math.inf))
+    high = one.get("maximum", one.get("exclusiveMaximum", math.inf))
+    ends = (low, high) if one["type"] == "integer" else (low, high, low + 1, high - 1, low / 2 + high / 2)
+    next_to = (math.nextafter(low, math.inf), math.nextafter(high, -math.inf)) if one["type"] == "number" else ()
+    return one.get("enum", (0, 1, *sorted(ends, key=abs), *sorted(next_to, key=abs)))
+
+
+def _keeps(value: float, one: Mapping) -> bool:
+    return math.isfinite(value) and all(keeps(value, one[key]) for key, (_, keeps) in _BOUNDS.items() if key in one)
 
 
 @cache
