@@ -1,8 +1,7 @@
 """`ml-assets features`: which features there are, what is known of them, and what a model would have seen."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,6 @@ from ml_assets.errors import MlAssetsError, TableNotFoundError, shorten
 if TYPE_CHECKING:
     from ml_assets.components.feature_view import FeatureView
     from ml_assets.steps.feature_catalogue import Declared, Known
-    from ml_assets.steps.feature_lookup import Seen
     from ml_assets.steps.specs import ViewSpec
 
 features = typer.Typer(
@@ -33,7 +31,7 @@ features = typer.Typer(
 )
 
 _LISTED = ("view", "entity", "features", "times", "version", "owner", "newest", "state", "lag", "used by")
-_SEEN = ("view", "feature", "offline", "row at", "age")
+_SEEN = ("view", "feature", "offline", "row at", "age", "missing")
 _Versioned = Annotated[
     str, typer.Argument(metavar="VIEW", help="carrier_delays, or a version of it: carrier_delays@1.")
 ]
@@ -53,8 +51,8 @@ def list_views(form: Form = Format.TABLE, output: Output = None) -> None:
     found = [known(each, lake, statistics=False) for each in _declared().values()]
     _emit([_line(each) for each in found], form, output=output, columns=_LISTED)
     for each in found:
-        if each.state.sentence:
-            note(each.state.sentence)
+        for sentence in each.state.sentences:
+            note(sentence)
 
 
 @features.command("show")
@@ -112,9 +110,9 @@ def preview(
             rows = lake.read(spec.name, con, partitions=days)
             entity = ", ".join(map(quote, spec.view.entity))
             rows = rows.order(f"feature_timestamp DESC, {entity}").project("* EXCLUDE (partition_key)" if days else "*")
-            said = view_state.edited(spec, lake, where, days or [""])
-        if said:
-            note(said)
+            said = view_state.of(spec, lake, where, days or [""]).sentences
+        for sentence in said:
+            note(sentence)
         emit(con, rows, form, limit=limit, output=output)
 
 
@@ -139,23 +137,27 @@ def get(
     [dim]ml-assets features get carrier_delays --entity carrier=UA --at 2013-03-01T12:00
     ml-assets features get arrival_delay --entity carrier=UA origin=JFK destination=LAX tailnum=N14228 --online[/dim]
     """
+    from ml_assets.cli.seen import described, entities, reasons, seen
     from ml_assets.steps.feature_lookup import outdated, require_entity
 
     # A word with `=` behind the first one is a name to the parser, and an entity to people.
-    wanted = _entities([*(entity or []), *(word for word in names if "=" in word)])
+    wanted = entities([*(entity or []), *(word for word in names if "=" in word)])
     lake = reading.lake()
     asked = _asked([word for word in names if "=" not in word], lake)
     when = moment(at) if at else clock.now()
     exact = form in (Format.JSON, Format.JSONL)
-    written = json.dumps if exact else _short if form is Format.TABLE and not output else str
+    is_shown = form is Format.TABLE and not output
+    written = json.dumps if exact else _short if is_shown else str
     require_entity([spec for spec, _ in asked], wanted)
     note(f"As of {said_moment(when)}.")
     lines: list[dict[str, Any]] = []
     for spec, where in asked:
-        offline, online = _seen(spec, lake, wanted, when, with_online)
-        lines += _lines(spec, offline, online, when, written)
-        if old := outdated(spec, lake, where, when, offline.row_at):
-            note(old)
+        found = seen(spec, lake, wanted, when, with_online=with_online)
+        lines += list(described(spec, found, when, written))
+        for sentence in (*reasons(spec, found), *outdated(spec, lake, where, when, found["offline"].row_at)):
+            note(sentence)
+    if is_shown:  # said in the notes
+        lines = [{name: value for name, value in line.items() if "missing" not in name} for line in lines]
     _emit(lines, form, limit=0, output=output, columns=_SEEN, exact=("offline", "online") if exact else ())
 
 
@@ -242,43 +244,6 @@ def _asked(names: Sequence[str], lake: Lake) -> "list[tuple[ViewSpec, str]]":
         specs = [_version(view, lake) for view in model.features] if model else [_version(name, lake)]
         found |= {spec.name: (spec, where) for spec, where in specs}
     return list(found.values())
-
-
-def _entities(words: Sequence[str]) -> dict[str, str | None]:
-    pairs = [part.partition("=") for word in words for part in word.split(",")]
-    if wrong := [column for column, sign, _ in pairs if not sign]:
-        raise MlAssetsError(f"'{wrong[0]}' names no value. Write an entity as carrier=UA; carrier= is one without.")
-    return {column.strip(): value or None for column, _, value in pairs}
-
-
-def _seen(
-    spec: "ViewSpec", lake: Lake, entity: Mapping[str, str | None], at: datetime, with_online: bool
-) -> "tuple[Seen, Seen | None]":
-    from ml_assets.adapters.settings import Settings
-    from ml_assets.steps import feature_lookup
-    from ml_assets.steps.run import Run
-
-    offline = feature_lookup.offline(spec, lake, entity, at)
-    if not with_online:
-        return offline, None
-    store = Run(Settings.from_environment()).online_store
-    return offline, feature_lookup.online(spec, store, lake, offline.entity, at)
-
-
-def _lines(
-    spec: "ViewSpec", offline: "Seen", online: "Seen | None", at: datetime, written: Callable[[Any], str]
-) -> Iterator[dict[str, Any]]:
-    from ml_assets.steps.feature_catalogue import in_words
-
-    def text(value: Any) -> str | None:
-        return None if value is None else written(value)
-
-    for feature, value in offline.values.items():
-        line = {"view": spec.name.removeprefix("features/"), "feature": feature, "offline": text(value)}
-        if online:
-            line |= {"online": text(online.values[feature]), "same": "yes" if online.gives(offline, feature) else "NO"}
-        age = in_words(at - offline.row_at) if offline.row_at else None
-        yield {**line, "row at": said_moment(offline.row_at) if offline.row_at else None, "age": age}
 
 
 def _short(value: Any) -> str:
@@ -372,8 +337,8 @@ def _show(found: "Known") -> None:
     span = " .. ".join(facts["partitions"])
     lag = f", {facts['lag']} behind the clock" if facts["lag"] else ""
     typer.echo(f"{'rows':<9}{found.n_rows:,} {f'in {span}' if span else ''}; newest {facts['newest']}{lag}")
-    if found.state.sentence:
-        typer.secho(f"{'':<9}{found.state.sentence}", fg="yellow")
+    for sentence in found.state.sentences:
+        typer.secho(f"{'':<9}{sentence}", fg="yellow")
     for number, state, since in found.versions:
         typer.echo(f"{'':<9}version {number}, {state}, since {since[:19]}Z")
     typer.echo("\n" + "\n".join(f"  {line}" for line in definition(found.declared.spec).splitlines()) + "\n")

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from difflib import get_close_matches
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import Lake
@@ -10,7 +13,8 @@ from ml_assets.adapters.online.base import OnlineStore, microseconds
 from ml_assets.engine import connect, quote
 from ml_assets.errors import FeatureError, TableNotFoundError, shorten
 from ml_assets.features.join import join_as_of
-from ml_assets.features.view import FEATURE_TIMESTAMP
+from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND, FeatureView
+from ml_assets.serving.predictor import NOTHING_STORED, NULL_KEY, TOO_OLD, UNKNOWN_ENTITY, duration
 from ml_assets.steps import view_state, view_versions
 from ml_assets.steps.online import stored_name
 from ml_assets.steps.specs import Input, ViewSpec
@@ -26,12 +30,16 @@ _ROW_AT = "_row_at"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a view gives for one entity at a moment. `row_at` is the time of the row that counts, None without one."""
+    """What a view gives for one entity at a moment. `row_at` is the time of the row that counts, None without one.
+
+    `missing` says why none counts, in the words of an endpoint's answer.
+    """
 
     view: str
     values: Mapping[str, float | str | None]
     row_at: datetime | None
     entity: Mapping[str, Any] = field(default_factory=dict)
+    missing: str | None = None
 
     def gives(self, other: "Seen", feature: str) -> bool:
         """Whether both give the same value, from rows of the same time."""
@@ -42,25 +50,24 @@ def offline(spec: ViewSpec, lake: Lake, entity: Mapping[str, str | None], at: da
     """What the lake gives for one entity; its values are text, and are cast to the types of the stored columns.
 
     Raises:
-        FeatureError: an entity column has no value, or one that is not of its type.
+        FeatureError: an entity column has no value, or a text that is not exactly a value of its type.
         TableNotFoundError: the view has no rows yet.
     """
-    require_entity([spec], entity)
     with connect() as con:
         _open(spec, lake, con, at)
-        kinds = _kinds(spec, con)
+        kinds = _kinds(spec, lake, con)
         asked = ", ".join(f"TRY_CAST(? AS {kinds[name]}) AS {quote(name)}" for name in spec.view.entity)
         wanted = {name: entity[name] for name in spec.view.entity}
         con.execute(
             f'CREATE TEMP TABLE asked AS SELECT {asked}, CAST(? AS TIMESTAMPTZ) AS "at"', [*wanted.values(), at]
         )
         (row,) = _joined(con, spec).to_pylist()
-    wrong = [name for name, value in wanted.items() if value is not None and row[name] is None]
-    if wrong:
-        raise FeatureError(f"'{wanted[wrong[0]]}' is no {kinds[wrong[0]]}, the type of '{wrong[0]}'.")
-    return Seen(
-        spec.view.name, {name: row[name] for name in spec.view.features()}, row[_ROW_AT], {n: row[n] for n in wanted}
-    )
+        for name, text in wanted.items():
+            if text is not None and not _is_exactly(str(text), row[name]):
+                raise FeatureError(f"'{text}' is no {kinds[name]}, the type of '{name}'.")
+        given = {name: row[name] for name in wanted}
+        missing = _missing(spec.view, given, row[_ROW_AT] or _newest(spec, lake, con), at)
+    return Seen(spec.view.name, {n: row[n] for n in spec.view.features()}, row[_ROW_AT], given, missing)
 
 
 def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
@@ -70,7 +77,7 @@ def preview(spec: ViewSpec, lake: Lake, at: datetime) -> "pa.Table":
     columns = ", ".join(map(quote, spec.view.entity))
     with connect() as con:
         _open(spec, lake, con, at)
-        _kinds(spec, con)
+        _kinds(spec, lake, con)
         entities = f"SELECT DISTINCT {columns} FROM {quote(spec.name)} ORDER BY ALL"
         con.execute(f'CREATE TEMP TABLE asked AS SELECT *, CAST(? AS TIMESTAMPTZ) AS "at" FROM ({entities})', [at])
         joined = _joined(con, spec)
@@ -97,15 +104,16 @@ def online(spec: ViewSpec, store: OnlineStore, lake: Lake, entity: Mapping[str, 
     try:
         columns, features = store.schema(stored)
     except TableNotFoundError:
-        return Seen(view.name, nothing, None)
-    given = (entity[name] for name in columns)
-    key = tuple(microseconds(value) if isinstance(value, datetime) else value for value in given)
+        return Seen(view.name, nothing, None, missing=NOTHING_STORED)
+    given = {name: entity[name] for name in columns}
+    key = tuple(microseconds(value) if isinstance(value, datetime) else value for value in given.values())
     found = store.lookup(stored, key, microseconds(at - view.delay)) if None not in key else None
-    if found is None:
-        return Seen(view.name, nothing, None)
-    row_at = _EPOCH + timedelta(microseconds=found[0])
-    if view.max_age is not None and at - row_at > view.max_age:
-        return Seen(view.name, nothing, None)
+    row_at = _EPOCH + timedelta(microseconds=found[0]) if found else None
+    missing = _missing(view, given, row_at, at)
+    if missing == UNKNOWN_ENTITY and store.newest(stored) is None:
+        missing = NOTHING_STORED
+    if missing or not found:
+        return Seen(view.name, nothing, None, missing=missing)
     values = dict(zip(features, found[1], strict=False))
     return Seen(view.name, {name: values.get(name) for name in view.features()}, row_at)
 
@@ -141,8 +149,12 @@ def _version(name: str, lake: Lake) -> ViewVersion:
 
 
 def require_entity(specs: Sequence[ViewSpec], entity: Mapping[str, Any]) -> None:
-    """Raise FeatureError where an entity column of some views has no value; null is one."""
+    """Raise FeatureError where an entity column of some views has no value (null is one), or a value has no column."""
     columns = {column: spec.view.name for spec in reversed(specs) for column in spec.view.entity}
+    if unknown := next((column for column in entity if column not in columns), None):
+        near = get_close_matches(unknown, columns)
+        meant = f"Did you mean {shorten(near)}?" if near else f"There are: {shorten(columns)}."
+        raise FeatureError(f"'{unknown}' is no entity column of these views. {meant}")
     if missing := sorted(column for column in columns if column not in entity):
         said = " and ".join(f"'{columns[column]}' is about {column}" for column in missing)
         example = " ".join(f"{column}=..." for column in missing)
@@ -155,12 +167,13 @@ def require_rows(spec: ViewSpec, lake: Lake) -> None:
         raise TableNotFoundError(missing)
 
 
-def outdated(spec: ViewSpec, lake: Lake, place: str, at: datetime, row_at: datetime | None = None) -> str:
-    """That the row which counts at a moment, or the newest day before it, is of the definition before an edit."""
+def outdated(spec: ViewSpec, lake: Lake, place: str, at: datetime, row_at: datetime | None = None) -> tuple[str, ...]:
+    """What refused a view, and that its row at a moment, or its newest day by then, is of before an edit."""
     if not spec.daily:
-        return view_state.edited(spec, lake, place, [""])
+        return view_state.of(spec, lake, place, [""]).sentences
     until = (row_at or at).date().isoformat()
-    return view_state.edited(spec, lake, place, [day for day in lake.partitions(spec.name) if day <= until][-1:])
+    days = [day for day in lake.partitions(spec.name) if day <= until][-1:]
+    return view_state.of(spec, lake, place, days).sentences
 
 
 def of_version(spec: ViewSpec, number: int, lake: Lake) -> ViewSpec:
@@ -197,14 +210,13 @@ def _open(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection", at: date
     con.execute(f"CREATE VIEW {quote(spec.name)} AS SELECT *, {FEATURE_TIMESTAMP} AS {_ROW_AT} FROM stored")
 
 
-def _kinds(spec: ViewSpec, con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
+def _kinds(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
     """The types of the stored columns; a feature that is not among them was declared since."""
     kinds = {name: kind for name, kind, *_ in con.execute(f"DESCRIBE {quote(spec.name)}").fetchall()}
     if missing := [name for name in (*spec.view.entity, *spec.view.features()) if name not in kinds]:
-        raise FeatureError(
-            f"{spec.name} was edited and is not computed anew: its rows lack {shorten(missing)}. Materialize it:"
-            f" ml-assets materialize +{spec.name}"
-        )
+        said = f"{spec.name} was edited and is not computed anew: its rows lack {shorten(missing)}."
+        refused = view_state.refused(spec, lake)
+        raise FeatureError(f"{refused} {said}" if refused else f"{said} {view_state.advice(spec)}")
     return kinds
 
 
@@ -212,3 +224,40 @@ def _joined(con: "duckdb.DuckDBPyConnection", spec: ViewSpec) -> "pa.Table":
     prefix = f"{spec.view.name}__"
     rows = join_as_of(con, "asked", [spec.view], {spec.view.name: spec.name})
     return rows.rename_columns([name.removeprefix(prefix) for name in rows.column_names])
+
+
+def _newest(spec: ViewSpec, lake: Lake, con: "duckdb.DuckDBPyConnection") -> datetime | None:
+    """The time of the newest row of the entity that is asked for which was served by then, however old it is."""
+    lake.register(con, "kept", spec.name)
+    names = {name for name, *_ in con.execute("DESCRIBE kept").fetchall()}
+    times = [FEATURE_TIMESTAMP, *names.intersection({"known_at"})]
+    served = f'"at" - to_microseconds({spec.view.delay // MICROSECOND})'
+    ((newest,),) = con.execute(f"""
+        SELECT max({FEATURE_TIMESTAMP}) FROM kept JOIN asked USING ({", ".join(map(quote, spec.view.entity))})
+        WHERE {" AND ".join(f"{time} <= {served}" for time in times)}""").fetchall()
+    return newest
+
+
+def _missing(view: FeatureView, entity: Mapping[str, Any], newest: datetime | None, at: datetime) -> str | None:
+    """Why the newest row of an entity does not count, None where it does."""
+    if nulls := [name for name, value in entity.items() if value is None]:
+        return f"{NULL_KEY}: {', '.join(nulls)} is null"
+    if newest is None:
+        return UNKNOWN_ENTITY
+    if view.max_age is None or at - newest <= view.max_age:
+        return None
+    return f"{TOO_OLD}: {duration((at - newest) // MICROSECOND)} > {duration(view.max_age // MICROSECOND)}"
+
+
+def _is_exactly(text: str, value: Any) -> bool:
+    """Whether a text says the value that it was cast to; a cast rounds 3.5 to a whole number, and a time to its day."""
+    try:
+        if isinstance(value, float):
+            return isfinite(value) == Decimal(text.strip()).is_finite()
+        if isinstance(value, int | Decimal) and not isinstance(value, bool):
+            return Decimal(text.strip()) == value
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return date.fromisoformat(text.strip()) == value
+    except (ValueError, ArithmeticError):
+        return False
+    return value is not None

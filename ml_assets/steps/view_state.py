@@ -14,27 +14,33 @@ STANDS, EDITED, REFUSED, EMPTY = "stands", "edited", "refused", "no rows yet"
 
 
 class State(NamedTuple):
-    """In a word, and in sentences for each thing that is not as it should be."""
+    """In a word, and a sentence for each thing that is not as it should be."""
 
     word: str
-    sentence: str = ""
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """All that is not as it should be, in one text."""
+        return " ".join(self.sentences)
 
 
 def of(spec: ViewSpec, lake: Lake, place: str, days: Sequence[str] | None = None) -> State:
     """The state of some partitions of a view, by default of the newest; `place` says where it is declared."""
     if days is None:
         days = lake.partitions(spec.name)[-1:] if spec.daily and lake.exists(spec.name) else [""]
-    found = [State(REFUSED, refused(spec, lake)), State(EDITED, edited(spec, lake, place, days))]
-    found += [State(EMPTY, missing(spec, lake))] if not found[0].sentence else []
-    said = [each for each in found if each.sentence]
-    return State(said[0].word, " ".join(each.sentence for each in said)) if said else State(STANDS)
+    refusal, old = refused(spec, lake), edited(spec, lake, place, days)
+    if refusal:  # to materialize it as it is would be refused again
+        return State(REFUSED, tuple(filter(None, (refusal, old.removesuffix(f" {advice(spec)}")))))
+    found = {EDITED: old, EMPTY: missing(spec, lake)}
+    return next((State(word, (said,)) for word, said in found.items() if said), State(STANDS))
 
 
 def missing(spec: ViewSpec, lake: Lake) -> str:
     """Why no row of a view is in the lake; empty where there are some."""
     if has_rows(spec, lake):
         return ""
-    return refused(spec, lake) or f"{spec.name} holds nothing yet: no run of it has succeeded. {_advice(spec)}"
+    return refused(spec, lake) or f"{spec.name} holds nothing yet: no run of it has succeeded. {advice(spec)}"
 
 
 def has_rows(spec: ViewSpec, lake: Lake) -> bool:
@@ -52,8 +58,8 @@ def refused(spec: ViewSpec, lake: Lake) -> str:
     newest = max(found)
     which = f" of {newest}" if spec.daily else ""
     more = f" So were {shorten(list(found)[:-1], 3)}." if len(found) > 1 else ""
-    advice = _advice(spec).replace("Materialize", "Put that right and materialize")
-    return f"The rows of {spec.name}{which} were refused: {refusals.said(found[newest])}.{more} {advice}"
+    then = advice(spec).replace("Materialize", "Put that right and materialize")
+    return f"The rows of {spec.name}{which} were refused: {refusals.said(found[newest])}.{more} {then}"
 
 
 def edited(spec: ViewSpec, lake: Lake, place: str, days: Sequence[str]) -> str:
@@ -62,7 +68,7 @@ def edited(spec: ViewSpec, lake: Lake, place: str, days: Sequence[str]) -> str:
     if not old:
         return ""
     which = f" of {shorten(old, 3)}" if spec.daily else ""
-    return f"The rows of {spec.name}{which} are of the definition before your edit of {place}. {_advice(spec)}"
+    return f"The rows of {spec.name}{which} are of the definition before your edit of {place}. {advice(spec)}"
 
 
 def overdue(spec: ViewSpec, run: Run, days: Sequence[str]) -> list[str]:
@@ -79,5 +85,6 @@ def _standing(spec: ViewSpec, lake: Lake, partitions: Sequence[str]) -> set[str]
     return {partition for partition, made_from in inputs.items() if memo.known(partition, made_from)}
 
 
-def _advice(spec: ViewSpec) -> str:
+def advice(spec: ViewSpec) -> str:
+    """The command that computes a view."""
     return f"Materialize it: ml-assets materialize +{spec.name}"

@@ -129,7 +129,37 @@ def test_what_a_model_would_have_seen_is_what_stood_on_the_grid_then(shop):
     later = seen(shop, "last_flight", "--entity", "carrier=UA", "--at", "2013-01-09T12:00")
     assert later["last_flight", "last_delay"] == {
         "view": "last_flight", "feature": "last_delay", "offline": None, "row at": None, "age": None,
+        "missing": "too old: 6d 14h > 1d",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("carrier", "at", "reason"),
+    [
+        ("UX", "2013-01-03T12:30", "unknown entity"),
+        ("UA", "2012-12-01T12:30", "unknown entity"),
+        ("UA", "2013-01-20T12:30", "too old: 16d 13h 30min > 2d"),
+        ("", "2013-01-20T12:30", "null key: carrier is null"),
+    ],
+)
+def test_where_no_row_counts_the_reason_is_said_of_the_lake_and_of_the_store(shop, carrier, at, reason):
+    words = ("features", "get", "carrier_delays", f"carrier={carrier}", "--at", at)
+    asked = shop.run(*words)
+    assert asked.returncode == 0
+    assert f"carrier_delays: no row counts offline: {reason}." in asked.stderr
+    assert "online" not in asked.stderr
+    both = shop.run(*words, "--online", "--format", "json")
+    assert f"carrier_delays: no row counts offline: {reason}." in both.stderr
+    assert f"carrier_delays: no row counts online: {reason}." in both.stderr
+    for line in json.loads(both.stdout):
+        assert (line["missing"], line["missing online"]) == (reason, reason)
+        assert line["same"] == "yes"
+
+
+def test_of_a_row_that_counts_nothing_is_missing(shop):
+    asked = shop.run("features", "get", "carrier_delays", "carrier=UA", "--at", "2013-01-03T12:30", "--online")
+    assert "no row counts" not in asked.stderr
+    assert "missing" not in asked.stdout
 
 
 def test_online_stands_beside_offline_and_a_difference_is_named(shop, tmp_path):
@@ -142,6 +172,8 @@ def test_online_stands_beside_offline_and_a_difference_is_named(shop, tmp_path):
     lost = seen(own, *words)
     assert {line["same"] for line in lost.values()} == {"NO"}
     assert {line["online"] for line in lost.values()} == {None}
+    assert {line["missing online"] for line in lost.values()} == {"nothing stored"}
+    assert {line["missing"] for line in lost.values()} == {None}
 
 
 def test_own_rows_get_the_features_that_the_command_gives(shop, monkeypatch):
@@ -170,6 +202,10 @@ def test_own_rows_get_the_features_that_the_command_gives(shop, monkeypatch):
         (("get", "late"), "'carrier_delays' is about carrier. Say which: --entity carrier=..."),
         (("get", "late", "--entity", "UA"), "'UA' names no value. Write an entity as carrier=UA"),
         (("get", "late", "--entity", "carrier=UA", "--at", "noon"), "'noon' is no moment. Write it as 2013-"),
+        (("get", "late", "carrier=UA", "carier=B6"), "'carier' is no entity column of these views. Did you mean"),
+        (("get", "late", "carrer=UA"), "'carrer' is no entity column of these views. Did you mean carrier"),
+        (("get", "late", "carrier=UA", "x=1"), "'x' is no entity column of these views. There are: carrier."),
+        (("get", "late", "carrier=UA", "carrier=B6"), "'carrier' is given twice, as 'UA' and as 'B6'. Ask"),
         (("preview", "last_flight", "--partition", DAYS[2]), "no partition 2013-01-03; it has 2013-01-01 .. "),
         (("preview", "last_flight", "--partition", DAYS[0], "--at", "2013-01-01"), "Give --at or --partition, not"),
     ],

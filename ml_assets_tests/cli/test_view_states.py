@@ -8,7 +8,7 @@ import pytest
 
 from ml_assets.cli import project as projects
 from ml_assets_tests.cli.airline import Airline
-from ml_assets_tests.project import Project, flights
+from ml_assets_tests.project import LAST_FLIGHT_SQL, Project, flights
 
 DAYS = ("2013-01-01", "2013-01-02", "2013-01-03")
 SAME_NAMES = ("    delay AS last_delay", "    delay + 1 AS last_delay")
@@ -103,6 +103,32 @@ def test_rows_that_a_check_refused_are_told_with_its_sentence_until_they_are_com
     assert shop.compute("carrier_attributes")
     for words in commands:
         assert "has rows that differ" not in shop.said(*words)
+
+
+def test_what_refused_a_view_is_told_before_the_edit_that_it_holds_up(shop):
+    assert shop.compute("last_flight", *DAYS)
+    twice = LAST_FLIGHT_SQL.replace("delay AS last_delay", "0.0 AS last_delay") + "UNION ALL\n" + LAST_FLIGHT_SQL
+    shop.project.write("last_flight.sql", twice)
+    assert not shop.compute("last_flight", *DAYS)
+    for words in (("get", "last_flight", *AT), ("preview", "last_flight"), ("list",), ("show", "last_flight")):
+        said = [line.strip() for line in shop.said("features", *words).splitlines()]
+        (why,) = [n for n, line in enumerate(said) if "were refused: one_row_per_entity_and_time" in line]
+        assert said[why].startswith("The rows of features/last_flight of 2013-01-03 were refused")
+        assert "Put that right and materialize it" in said[why]
+        assert said[why + 1].startswith("The rows of features/last_flight of 2013-01-03 are of the definition before")
+        assert "aterialize it" not in said[why + 1]
+
+
+def test_a_refused_view_without_a_feature_that_was_added_says_what_refused_it(shop):
+    assert shop.compute("last_flight", *DAYS)
+    more = LAST_FLIGHT_SQL.replace("delay AS last_delay", "delay AS last_delay, delay + 1 AS more")
+    shop.project.write("last_flight.sql", more + "UNION ALL\n" + more.replace("delay + 1", "delay + 2"))
+    assert not shop.compute("last_flight", *DAYS)
+    for words in (("get", "last_flight", *AT), ("preview", "last_flight", "--at", "2013-01-03T12:30")):
+        said = shop.said("features", *words)
+        assert "lack more" in said
+        assert said.count("aterialize it") == 1
+        assert said.index("were refused: one_row_per_entity_and_time") < said.index("lack more")
 
 
 def test_a_refused_day_keeps_the_days_before_it_and_is_named(shop):

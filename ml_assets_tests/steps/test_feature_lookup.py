@@ -1,13 +1,16 @@
 """What the lake gives for a moment, when the declaration was edited since."""
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pytest
 
 from ml_assets import reading
-from ml_assets.errors import TableNotFoundError
+from ml_assets.errors import FeatureError, TableNotFoundError
+from ml_assets.features.view import FeatureView
 from ml_assets.steps import feature_lookup, view_versions
+from ml_assets.steps.specs import ViewSpec
 from ml_assets.steps.view_versions import KEPT
 from ml_assets_tests.steps.edits import LAST, Small
 
@@ -72,3 +75,27 @@ def test_an_older_version_keeps_the_settings_that_it_had_last(small):
     assert feature_lookup.of_version(small.views[VIEW], 2, lake) == small.views[VIEW]
     with pytest.raises(TableNotFoundError, match=f"no feature view '{VIEW}@7'"):
         feature_lookup.of_version(small.views[VIEW], 7, lake)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "exact", "wrong"),
+    [
+        (pa.int64(), [4, -7], {"4": 4, "+4": 4, " 4 ": 4, "4.0": 4, "-7": -7}, ["3.5", "abc", "0x4", "", "9" * 30]),
+        (pa.date32(), [date(2013, 1, 4)], {"2013-01-04": date(2013, 1, 4)}, ["2013-01-04 12:00", "4"]),
+        (pa.float64(), [0.5, 4.0], {"0.5": 0.5, "4": 4.0, "5e-1": 0.5}, ["half", "1e999"]),
+        (pa.string(), ["3.5"], {"3.5": "3.5"}, []),
+        (pa.bool_(), [True, False], {"true": True, "false": False}, ["2", "maybe"]),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_exactly_a_value_of_the_type_names_no_entity(project, kind, values, exact, wrong):
+    view = FeatureView("v", ("key",), timedelta(0), ("t",), sql="SELECT key, known_at, x FROM t")
+    spec = ViewSpec(view, (project.table("flights"),), timedelta(0))
+    times = pa.array([AT] * len(values), pa.timestamp("us", "UTC"))
+    rows = {"key": pa.array(values, kind), "feature_timestamp": times, "x": pa.array([1.0] * len(values))}
+    project.lake.write(spec.name, pa.table(rows))
+    for text, value in exact.items():
+        seen = feature_lookup.offline(spec, project.lake, {"key": text}, AT)
+        assert (seen.entity, seen.values) == ({"key": value}, {"x": 1.0})
+    for text in wrong:
+        with pytest.raises(FeatureError, match=re.escape(f"'{text}' is no ") + r"\w+, the type of 'key'\."):
+            feature_lookup.offline(spec, project.lake, {"key": text}, AT)
