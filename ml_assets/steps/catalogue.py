@@ -122,7 +122,9 @@ def of_rows(spec: ViewSpec) -> tuple[Check, ...]:
 
 
 LATER = Check(
-    "labels_become_known_after_the_prediction", "No label was known at the time of its prediction.", blocking=True
+    "labels_become_known_after_the_prediction",
+    "No label was known at or before the moment of its prediction.",
+    blocking=True,
 )
 LABELLED = Check("most_rows_have_a_label", "At least half of the rows of the spine have a label.")
 IN_TIME = Check(

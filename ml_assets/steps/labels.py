@@ -1,10 +1,12 @@
 """Labels: what happened to each row of the spine, and when that became known."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_assets.adapters.lake import Lake, PartitionRange
-from ml_assets.engine import connect, quote
+from ml_assets.adapters.versions import said_moment
+from ml_assets.engine import connect, literal, quote
 from ml_assets.errors import shorten
 from ml_assets.records import Finding, Produced, StepResult, unchanged
 from ml_assets.steps import catalogue, configuration, refusals
@@ -21,12 +23,22 @@ if TYPE_CHECKING:
 _ENOUGH = 0.5
 
 
+class _Early(NamedTuple):
+    """A label that was known at or before the moment of its prediction; `after` are microseconds, none or below 0."""
+
+    after: int
+    key: Mapping[str, Any]
+    at: datetime
+    known_at: datetime
+
+
 class _Count(NamedTuple):
-    """Rows of the spine of a partition, those that have a label, and those that had it before the prediction."""
+    """Rows of the spine of a partition, those that have a label, and those that had it too early with the earliest."""
 
     n_spine: int
     n_labels: int
     n_early: int
+    earliest: _Early | None = None
 
 
 def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
@@ -40,12 +52,12 @@ def materialize(spec: ModelSpec, run: Run) -> Mapping[str, StepResult]:
         return {spec.labels: StepResult(produced, unchanged(catalogue.LATER.name, catalogue.LABELLED.name))}
     with connect() as con:
         rows, counts = _label(con, spec, run, due)
-    refused = {partition: _later({partition: count}) for partition, count in counts.items() if count.n_early}
+    refused = {partition: _later(spec, {partition: count}) for partition, count in counts.items() if count.n_early}
     for partition, said in refused.items():
         refusals.keep(spec, run.lake, {partition: inputs[partition]}, refusals.failed([said]))
     if good := {partition: inputs[partition] for partition in due if partition not in refused}:
         produced |= _put(spec, run, memo, rows, good)
-    return {spec.labels: StepResult(produced, (_later(counts), _labelled(counts)))}
+    return {spec.labels: StepResult(produced, (_later(spec, counts), _labelled(counts)))}
 
 
 def _put(
@@ -107,19 +119,35 @@ def _label(
             QUALIFY row_number() OVER (PARTITION BY partition_key, {keys} ORDER BY label_known_at DESC) = 1
         )
         SELECT * EXCLUDE (told_on, day) FROM known WHERE label IS NOT NULL ORDER BY partition_key, {keys}""")
-    counts = con.execute("""
-        SELECT partition_key, n_spine, count(label), count(*) FILTER (label_known_at <= "at")
+    key = ", ".join(f"{literal(name)}: {quote(name)}" for name in spec.spine.keys)
+    counts = con.execute(f"""
+        SELECT partition_key, n_spine, count(label), count(*) FILTER (label_known_at <= "at"),
+               min(row(epoch_us(label_known_at) - epoch_us("at"), {{{key}}}, "at", label_known_at))
+                   FILTER (label_known_at <= "at")
         FROM (SELECT partition_key, count(*) AS n_spine FROM spine GROUP BY ALL) LEFT JOIN labels USING (partition_key)
         GROUP BY ALL ORDER BY ALL""").fetchall()
-    return con.table("labels").to_arrow_table(), {partition: _Count(*numbers) for partition, *numbers in counts}
+    found = {
+        partition: _Count(n_spine, n_labels, n_early, _Early(*earliest) if earliest else None)
+        for partition, n_spine, n_labels, n_early, earliest in counts
+    }
+    return con.table("labels").to_arrow_table(), found
 
 
-def _later(counts: Mapping[str, _Count]) -> Finding:
+def _later(spec: ModelSpec, counts: Mapping[str, _Count]) -> Finding:
     early = [partition for partition, count in counts.items() if count.n_early]
     n_labels, n_early = sum(c.n_labels for c in counts.values()), sum(c.n_early for c in counts.values())
-    which = f" ({shorten(early)})" if early else ""
-    said = f"{n_early} of {n_labels} labels were known before the prediction{which}."
-    return Finding(catalogue.LATER.name, not early, said)
+    said = f"{n_early} of {n_labels} labels were known at or before the moment of the prediction"
+    found = [count.earliest for count in counts.values() if count.earliest]
+    if not found:
+        return Finding(catalogue.LATER.name, True, f"{said}.")
+    one = min(found, key=lambda each: each.after)
+    key = " ".join(f"{name}={value}" for name, value in one.key.items())
+    said += (
+        f" ({shorten(early)}), such as {key}: predicted at {said_moment(one.at)}, known at {said_moment(one.known_at)}."
+        f" Move `spine.time` earlier, or the `known_at` of '{spec.label_table.name}' later if that is when it is truly"
+        " known."
+    )
+    return Finding(catalogue.LATER.name, False, said)
 
 
 def _labelled(counts: Mapping[str, _Count]) -> Finding:

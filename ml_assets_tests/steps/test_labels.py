@@ -64,10 +64,39 @@ def test_labels_that_were_known_too_early_stay_out_and_stay_failed_until_somethi
     assert sorted({row["partition_key"] for row in project.rows(spec.labels)}) == sorted({*days(FIRST, LAST)} - {BAD})
     verdict = explain.one(Asset("labels", spec), project.step(), BAD)
     assert verdict.decision is explain.Decision.REFUSED
-    assert "16 of 16 labels were known before the prediction" in verdict.sentence()
+    assert "16 of 16 labels were known at or before the moment of the prediction" in verdict.sentence()
     assert pending.of_labels(spec, project.step()) == {}
     project.land(f"{BAD}.parquet", flights(BAD, delay=10.0))
     ingest.ingest(table, project.step(BAD))
     mended = labels.materialize(spec, project.step(FIRST, LAST))[spec.labels]
     assert BAD in mended.produced
     assert all(each.passed for each in mended.findings)
+
+
+def test_a_label_known_at_the_very_moment_of_the_prediction_is_refused_with_an_example_and_the_way_out(project):
+    project.land(f"{BAD}.parquet", flights(BAD, carriers=["UA"], delay=10.0))
+    table = project.table("flights")
+    last = f"flight_id = 'UA-{BAD}-21'"
+    at = f"CASE WHEN {last} THEN arrived_at + INTERVAL 30 MINUTE ELSE arrived_at + INTERVAL 29 MINUTE END"
+    spec = ModelSpec("late", table, at, table, "delay > 50", views=())
+    ingest.ingest(table, project.step(BAD))
+    said = finding(labels.materialize(spec, project.step(BAD))[spec.labels], "labels_become_known_after_the_prediction")
+    sentence = (
+        f"1 of 8 labels were known at or before the moment of the prediction ({BAD}), such as flight_id=UA-{BAD}-21:"
+        f" predicted at {BAD} 21:30:00 UTC, known at {BAD} 21:30:00 UTC. Move `spine.time` earlier, or the `known_at`"
+        " of 'flights' later if that is when it is truly known."
+    )
+    assert (said.passed, said.sentence) == (False, sentence)
+    assert sentence.rstrip(".") in explain.one(Asset("labels", spec), project.step(), BAD).sentence()
+
+
+def test_of_labels_that_were_known_too_early_the_earliest_is_shown(project):
+    for day in (BAD, LAST):
+        project.land(f"{day}.parquet", flights(day, carriers=["UA"], delay=10.0))
+    table = project.table("flights")
+    worst = f"CASE WHEN flight_id = 'UA-{LAST}-06' THEN INTERVAL 9 HOUR ELSE INTERVAL 1 HOUR END"
+    spec = ModelSpec("late", table, f"arrived_at + {worst}", table, "delay > 50", views=())
+    ingest.ingest(table, project.step(BAD, LAST))
+    result = labels.materialize(spec, project.step(BAD, LAST))[spec.labels]
+    said = finding(result, "labels_become_known_after_the_prediction").sentence
+    assert f"flight_id=UA-{LAST}-06: predicted at {LAST} 15:00:00 UTC, known at {LAST} 06:30:00 UTC." in said
