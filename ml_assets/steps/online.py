@@ -1,18 +1,16 @@
 """The online store: the newest feature rows of every entity, as they stand in the lake."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ml_assets import clock
-from ml_assets.adapters.deployment import held_lock
 from ml_assets.adapters.lake import Lake, PartitionRange
 from ml_assets.adapters.online import Expiry, Found, OnlineStore, ViewSchema, instant, microseconds
 from ml_assets.adapters.online.rows import decode, encode, encoded
 from ml_assets.engine import literal, quote, scratch
-from ml_assets.errors import StoreUnavailableError, shorten
+from ml_assets.errors import FeatureError, StoreUnavailableError, shorten
 from ml_assets.features.view import FEATURE_TIMESTAMP, MICROSECOND
 from ml_assets.records import Finding
 from ml_assets.steps import catalogue, view_versions
@@ -21,13 +19,13 @@ from ml_assets.steps.days import start_of
 from ml_assets.steps.kept import counting, kept
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import DAY, ViewSpec
+from ml_assets.steps.turns import alone
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ALWAYS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 _COMPARED, _AT_ONCE = 10_000, 500
-_PATIENCE_SECONDS = 1800
 _Part = tuple["pa.Table", datetime, datetime]
 _AT, _LAST, _OF, _TWICE = "_ml_assets_at", "_ml_assets_last", "_ml_assets_of", "_ml_assets_twice"
 _NOTHING = "The lake holds no row of an entity yet."
@@ -42,15 +40,16 @@ def findings(spec: ViewSpec, run: Run, days: Sequence[str], *, fresh: bool = Fal
     """Put days that were just written to the lake online (`fresh`), and compare what is there with the lake.
 
     A store that has lost the view, or lags, or holds other values, gets all that is kept from the lake; where no rows
-    are fresh that is said as a warning. Raises StoreUnavailableError when fresh rows have nowhere to go.
+    are fresh that is said as a warning. Raises StoreUnavailableError when fresh rows have nowhere to go,
+    FeatureError when another process does not let them in.
     """
     if not run.lake.exists(spec.name):
         return (_finding(True, _NOTHING),)
     name = stored_name(spec, run.lake)
     try:
-        with _alone(name, run):
+        with alone(f"{name}.online", run):  # what one puts back the other must not let expire
             return (_settled(spec, run, name, days, fresh=fresh),)
-    except StoreUnavailableError as error:
+    except (StoreUnavailableError, FeatureError) as error:
         if fresh:
             raise
         return (Finding(catalogue.ONLINE.name, passed=False, sentence=str(error)),)
@@ -62,7 +61,7 @@ def complete(spec: ViewSpec, run: Run, name: str) -> None:
     A store that never held all of the view is left as it is: what it lacks is no matter of age.
     """
     if run.online_store.expired(name):
-        with _alone(name, run):
+        with alone(f"{name}.online", run):
             _completed(spec, run, name)
 
 
@@ -125,15 +124,6 @@ def _expiry(spec: ViewSpec, run: Run) -> Expiry:
             run.lake.register(con, "rows", spec.name)
             ((newest,),) = con.sql(f"SELECT coalesce(epoch_us(max({FEATURE_TIMESTAMP})), 0) FROM rows").fetchall()
     return kept(spec, run).expiry(newest)
-
-
-@contextmanager
-def _alone(name: str, run: Run) -> Iterator[None]:
-    """One writer of a view's rows at a time: what one puts back the other must not let expire."""
-    folder = run.settings.home / "moves"
-    folder.mkdir(parents=True, exist_ok=True)
-    with held_lock(folder / f"{name}.online.lock", wait=_PATIENCE_SECONDS):
-        yield
 
 
 def _settled(spec: ViewSpec, run: Run, name: str, days: Sequence[str], *, fresh: bool) -> Finding:

@@ -1,20 +1,17 @@
 """Older versions of a feature view: computed beside the declared one until no model needs them any more."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ml_assets.adapters.deployment import held_lock
 from ml_assets.errors import DeclarationError, FeatureError, LakeError, shorten
 from ml_assets.records import Finding, StepResult
 from ml_assets.steps import catalogue, view_needs, view_versions
 from ml_assets.steps.run import Run
 from ml_assets.steps.specs import ViewSpec
+from ml_assets.steps.turns import alone
 from ml_assets.steps.view_moves import make_room
 from ml_assets.steps.view_needs import Needs
 from ml_assets.steps.view_versions import KEPT, ViewVersion
-
-_PATIENCE_SECONDS = 1800
 
 Compute = Callable[[ViewSpec, Run], Mapping[str, StepResult]]
 
@@ -25,7 +22,7 @@ def beside(spec: ViewSpec, run: Run, compute: Compute) -> Mapping[str, StepResul
     Older ones come first: an edit that cannot be computed must not starve what is served. What of them fails is said
     by a check and stops nothing: a new model must be able to take their model's place.
     """
-    with _alone(spec, run):
+    with alone(spec.view.name, run):  # runs of other days may find the same edit at the same moment
         make_room(spec, run.lake)
     older = _older(spec, run)
     needs = view_needs.of_view(spec.view.name, older, run)
@@ -37,15 +34,6 @@ def beside(spec: ViewSpec, run: Run, compute: Compute) -> Mapping[str, StepResul
     produced = {p: replace(made, metadata={**made.metadata, **said}) for p, made in result.produced.items()}
     finding = _finding(needs, [text for text in problems if text])
     return {**results, spec.name: StepResult(produced, (*result.findings, finding))}
-
-
-@contextmanager
-def _alone(spec: ViewSpec, run: Run) -> Iterator[None]:
-    """One move of a view at a time: runs of other days, of a backfill, may find the same edit at the same moment."""
-    folder = run.settings.home / "moves"
-    folder.mkdir(parents=True, exist_ok=True)
-    with held_lock(folder / f"{spec.view.name}.lock", wait=_PATIENCE_SECONDS):
-        yield
 
 
 def _older(spec: ViewSpec, run: Run) -> list[ViewVersion]:
