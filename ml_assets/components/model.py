@@ -194,16 +194,16 @@ class Model(Declared):
         return [([dg.AssetKey(["labels", self.name])], catalogue.step("pending.of_labels", self.spec(project)))]
 
     def spec(self, project: Project) -> ModelSpec:
-        """The model with its tables and views."""
+        """The model with its tables and views; a fault of a view is told before the model is judged by it."""
         return self.once("spec", lambda: self._spec(project))
 
     def _spec(self, project: Project) -> ModelSpec:
         (spine, label), views = self._tables(project), self._views(project)
+        features = {f"{view.name}__{column.name}" for view in views for column in view.columns(project)}
         self._check(spine, label, views)
         keys.require_one_type(self, spine, views, project)
         self._check_function()
         specs = tuple(view.spec(project) for view in views)
-        features = {f"{view.name}__{column.name}" for view in views for column in view.columns(project)}
         self._check_columns(features, {column.name for column in spine.columns() if column.available == "request"})
         horizon = self.duration(self.label.horizon, "label", "horizon")
         train = self.train

@@ -145,6 +145,15 @@ def test_a_key_that_no_request_can_hold_is_refused(project):
     assert "CAST(day AS VARCHAR) AS day" in said
 
 
+def test_a_fault_of_a_view_is_told_of_the_view_before_its_models_are_judged_by_it(project):
+    views = (FLIGHTS, CARRIERS, CARRIER_DELAYS.replace("[carrier]", "[carier]"), CARRIER_ATTRIBUTES)
+    path = project.declare(MODEL, *views)
+    said = complaint(project)
+    assert f"defs.yaml:{line_of(path, 'entity: [carier]')}" in said
+    assert "has the entity column 'carier', which 'flights' lacks (did you mean carrier?)" in said
+    assert "the spine lacks" not in said
+
+
 WRONG_ENDPOINT = {
     "wrong field": (("  drift:", "  drfit:"), "drfit", ["drfit"]),
     "unknown model": (("model: late", "model: lte"), "model: lte", ["no 'lte' among the models: late"]),
