@@ -56,7 +56,7 @@ def findings(spec: ViewSpec, run: Run, days: Sequence[str], *, fresh: bool = Fal
 
 
 def complete(spec: ViewSpec, run: Run, name: str) -> None:
-    """Put back online what has expired and counts again, since a version lets rows count for longer than before.
+    """Put back online what has expired and is kept now, as where a version lets rows count for longer than before.
 
     A store that never held all of the view is left as it is: what it lacks is no matter of age.
     """
@@ -151,7 +151,7 @@ def _completed(spec: ViewSpec, run: Run, name: str) -> str:
     if held and held.leaves(wanted):
         return ""
     _fill(spec, run, name)
-    said = f"Rows from {instant(wanted.since):%Y-%m-%d} on are online again: a version lets them count for longer."
+    said = f"Rows from {instant(wanted.since):%Y-%m-%d} on are online again: what had expired is kept now."
     run.log(f"{spec.name}: {said}")
     return f" {said}" if held else ""
 

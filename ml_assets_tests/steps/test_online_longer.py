@@ -64,9 +64,20 @@ def test_they_are_back_though_no_day_is_due_and_the_check_says_so_once(run):
     serve(run, "event", 60 * DAY)
     found = compute(SHORT, run, days[-1])
     assert (found.passed, found.warn) == (True, False)
-    assert found.sentence.endswith("Rows from 2012-12-16 on are online again: a version lets them count for longer.")
+    assert found.sentence.endswith("Rows from 2012-12-16 on are online again: what had expired is kept now.")
     assert_same(WIDE, run, 80, 81, 90)
     assert "again" not in compute(SHORT, run, days[-1]).sentence
+
+
+def test_where_more_is_kept_but_no_version_asks_for_it_none_is_blamed(run):
+    """As after an upgrade that keeps rows for longer."""
+    days = events(run, *EARLY)
+    compute(SHORT, run, *days)
+    longer = replace(SHORT, keep=70 * DAY)
+    assert compute(longer, run, days[-1]).sentence.endswith(
+        "Rows from 2013-01-10 on are online again: what had expired is kept now."
+    )
+    assert is_kept(run, "A", 41)
 
 
 def test_a_declaration_with_a_longer_max_age_finds_its_rows_with_its_first_day(run):
@@ -108,6 +119,7 @@ def test_before_a_certificate_what_its_version_needs_is_put_back_and_a_lost_stor
     compute(SHORT, run, *events(run, *EARLY))
     serve(run, "event", 60 * DAY)
     version = view_versions.computed("event", 1, run.lake)
+    assert version
     online.complete(version, run, "event@1")
     assert_same(WIDE, run, 80, 81, 90)
     run.online_store.drop("event@1")
