@@ -98,17 +98,21 @@ class _Segment:
         _close_name(self._path)
 
 
-def read(folder: Path, *, since: datetime | None = None, until: datetime | None = None) -> "pa.Table":
+def read(
+    folder: Path, *, since: datetime | None = None, until: datetime | None = None, prediction_id: str | None = None
+) -> "pa.Table":
     """Read the complete lines of all segments, each prediction once, with `since <= logged_at < until`.
 
-    Ordered by `logged_at`, then id. `request`, `features` and `feature_ages` are JSON text; `expand` makes columns of
-    the features. An absent folder gives no rows.
+    With `prediction_id` that one alone, and no line without its letters is decoded. Ordered by `logged_at`, then id.
+    `request`, `features` and `feature_ages` are JSON text; `expand` makes columns of the features. An absent folder
+    gives no rows.
     """
     import pyarrow as pa
 
     rows = {}
-    for line in _lines(folder):
-        if (since is None or line.logged_at >= since) and (until is None or line.logged_at < until):
+    for line in _lines(folder, b"" if prediction_id is None else msgspec.json.encode(prediction_id)):
+        within = (since is None or line.logged_at >= since) and (until is None or line.logged_at < until)
+        if within and prediction_id in (None, line.prediction_id):
             rows[line.prediction_id] = line
     ordered = sorted(rows.values(), key=lambda line: (line.logged_at, line.prediction_id))
     schema = _schema()
@@ -140,11 +144,12 @@ class _Line(PredictionRecord, frozen=True):
     feature_ages: msgspec.Raw  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-def _lines(folder: Path) -> Iterator[_Line]:
+def _lines(folder: Path, letters: bytes) -> Iterator[_Line]:
+    """The lines that hold some bytes, anywhere."""
     decode = msgspec.json.Decoder(_Line).decode
     for path in sorted(folder.glob("*.jsonl*")) if folder.is_dir() else []:
         *complete, _torn = _content(path).split(b"\n")
-        yield from map(decode, complete)
+        yield from (decode(line) for line in complete if letters in line)
 
 
 def _content(path: Path) -> bytes:

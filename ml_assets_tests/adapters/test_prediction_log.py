@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,6 +82,31 @@ def test_rows_are_chosen_by_the_time_they_were_logged(tmp_path: Path):
     PredictionLog(tmp_path).append([record(n) for n in range(5)])
     span = {"since": NOON + timedelta(seconds=1), "until": NOON + timedelta(seconds=3)}
     assert ids(tmp_path, **span) == ["id-000001", "id-000002"]
+
+
+@pytest.mark.parametrize("wanted", ["id-000001", 'a "quoted" \\ name', "größe\n", ""])
+def test_one_prediction_is_read_by_its_whole_id(tmp_path: Path, wanted: str):
+    log = PredictionLog(tmp_path, segment_bytes=1)
+    others = [
+        record(2, prediction_id=f"{wanted}1"),
+        record(3, request_id=wanted),
+        record(4, request={"carrier": wanted}),
+    ]
+    for each in (record(1, prediction_id=wanted), *others):
+        log.append([each])
+    (found,) = prediction_log.read(tmp_path, prediction_id=wanted).to_pylist()
+    (same,) = [row for row in prediction_log.read(tmp_path).to_pylist() if row["prediction_id"] == wanted]
+    assert found == same
+    assert ids(tmp_path, prediction_id=wanted, since=NOON + timedelta(seconds=2)) == []
+    assert ids(tmp_path, prediction_id="another") == []
+
+
+def test_lines_without_the_letters_of_an_id_are_not_decoded(tmp_path: Path):
+    PredictionLog(tmp_path).append([record(1), record(2)])
+    (tmp_path / "odd.jsonl").write_bytes(b"no JSON of id-000002\n")
+    assert ids(tmp_path, prediction_id="id-000001") == ["id-000001"]
+    with pytest.raises(msgspec.DecodeError):
+        ids(tmp_path)
 
 
 def test_a_refusal_without_a_version_is_read_too(tmp_path: Path):
