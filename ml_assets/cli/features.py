@@ -336,7 +336,7 @@ def _show(found: "Known") -> None:
         typer.echo(f"{name:<9}{facts[name]}")
     span = " .. ".join(facts["partitions"])
     lag = f", {facts['lag']} behind the clock" if facts["lag"] else ""
-    typer.echo(f"{'rows':<9}{found.n_rows:,} {f'in {span}' if span else ''}; newest {facts['newest']}{lag}")
+    typer.echo(f"{'rows':<9}{found.n_rows:,}{f' in {span}' if span else ''}; newest {facts['newest']}{lag}")
     for sentence in found.state.sentences:
         typer.secho(f"{'':<9}{sentence}", fg="yellow")
     for number, state, since in found.versions:

@@ -74,8 +74,14 @@ def arrives(spec: ViewSpec, run: Run, newest: str = "") -> Finding:
     sentences = [_sentence(lag, spec.view) for lag in late or judged]
     if not late and told:
         sentences.append(_nothing(told))
-    said = " ".join(sentences) or "No input comes by day: nothing was judged."
+    said = " ".join(sentences) or _no_table(spec)
     return Finding(catalogue.ARRIVES.name, not late, said, numbers=numbers | compared)
+
+
+def _no_table(spec: ViewSpec) -> str:
+    if views := " and ".join(view.name for view in spec.reads):
+        return f"It reads no table that comes by day, only {views}: what arrived late for it is judged there."
+    return "No input comes by day: nothing was judged."
 
 
 def _nothing(tables: Sequence[str]) -> str:

@@ -102,6 +102,9 @@ def timing(spec: ViewSpec) -> str:
     """When features change, when they can be served, and for how long they count."""
     view = spec.view
     grid = f"every {window_name(view.every)}" if view.every else "from when a row is known"
+    if (lookup := view.lookup) and (lookup.valid_from != "known_at" or lookup.valid_until):
+        until = f" until {lookup.valid_until}" if lookup.valid_until else ""
+        grid = f"from {lookup.valid_from}{until}, once known"
     served = f", served {window_name(view.delay)} later" if view.delay else ""
     return grid + served + (f", counts for {window_name(view.max_age)}" if view.max_age else "")
 

@@ -11,6 +11,7 @@ import pytest
 from ml_assets import reading
 from ml_assets.cli.features import _LISTED, _SEEN
 from ml_assets.errors import TableNotFoundError
+from ml_assets.steps.feature_catalogue import timing
 from ml_assets_tests.cli.airline import Airline, begun
 from ml_assets_tests.project import DOCUMENTS
 
@@ -73,6 +74,35 @@ def test_a_view_is_shown_with_origin_statistics_and_users(shop):
         "SELECT carrier, known_at"
         in json.loads(shop.said("features", "show", "last_flight", "--format", "json"))["definition"]
     )
+
+
+def test_of_a_view_without_days_the_rows_are_told_without_a_gap(shop):
+    assert re.search(
+        r"^rows     2; newest 2012-12-31 00:00:00 UTC$", shop.said("features", "show", "carrier_attributes"), re.M
+    )
+
+
+FLEET = """\
+type: ml_assets.components.FeatureView
+attributes:
+  name: fleet
+  table: flights
+  entity: [carrier]
+  lookup: {columns: {last_delay: delay}VALID}
+"""
+
+
+@pytest.mark.parametrize(
+    ("valid", "times"),
+    [
+        ("", "from arrived_at, once known"),
+        (", valid_from: known_at", "from when a row is known"),
+        (", valid_until: known_at", "from arrived_at until known_at, once known"),
+    ],
+)
+def test_of_a_lookup_it_is_told_from_when_its_rows_hold(project, valid, times):
+    project.declare(*DOCUMENTS.values(), FLEET.replace("VALID", valid))
+    assert timing(project.view("fleet")) == times
 
 
 def test_statistics_are_made_where_none_are_kept(shop, tmp_path):

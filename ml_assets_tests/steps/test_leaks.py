@@ -197,6 +197,24 @@ def test_a_static_view_waits_for_nothing(project):
     )
 
 
+TREND = """\
+type: ml_assets.components.FeatureView
+attributes:
+  name: trend
+  entity: [carrier]
+  every: 1h
+  max_age: 1d
+  sql: |
+    SELECT carrier, known_at, event_timestamp, delay_mean_6h - delay_mean_1d AS against_the_day FROM carrier_delays
+"""
+
+
+def test_of_a_view_over_a_view_it_is_said_where_the_arrivals_are_judged(project):
+    project.declare(*DOCUMENTS.values(), TREND)
+    said = "It reads no table that comes by day, only carrier_delays: what arrived late for it is judged there."
+    assert arrives(project, "trend") == Finding(catalogue.ARRIVES.name, True, said, numbers={"compared": 0})
+
+
 def test_every_run_of_a_view_says_it(project):
     project.land_days(*WEEK)
     ingest.ingest(project.table("flights"), project.step(WEEK[0], WEEK[-1]))
