@@ -1,6 +1,7 @@
-"""`ml-assets features trace`: from one answer of an endpoint back to the rows and files that its inputs come from."""
+"""`ml-assets features trace`: from one answer of an endpoint back to the rows that its inputs come from."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,16 +10,17 @@ from ml_assets.adapters.settings import Settings
 from ml_assets.adapters.versions import said_moment
 from ml_assets.cli import project
 from ml_assets.cli.output import Form, Format, Limit, Output, emit, note
-from ml_assets.engine import connect, quote
+from ml_assets.engine import connect, literal, quote
+from ml_assets.errors import MlAssetsError, shorten
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from ml_assets.serving.bundle import ViewRef
-    from ml_assets.steps.run import Run
-    from ml_assets.steps.trace import Answer, Behind
+    from ml_assets.steps.trace import Answer, Behind, Value
 
-_REQUEST = "the request"
+_VALUES = ("served", "lake", "now")
 
 
 def trace(
@@ -32,9 +34,12 @@ def trace(
 ) -> None:
     """Trace an answer back: its inputs, as served and as the lake gives them, and the rows that each was made from.
 
-    Each feature row is computed again from these rows alone and has equal bits, or says NOT. With --view they are
-    shown: of windows which hold them, of lookups and SQL the fewest that give the feature row, and the deliveries of
-    their day with the beginning of their hash.
+    The lake is taken as it was when the answer was given; where an input was corrected since, [b]now[/b] is what the
+    lake gives today. Each feature row is computed again, and from these rows alone.
+
+    With --view the rows are shown: those of windows with the windows that hold them; of lookups and SQL each row that
+    counts, since the feature row is another one without it or with other values in it. Beside each are the
+    deliveries of its day, with the beginning of their hash.
 
     [dim]ml-assets features trace 03f7671919244dd294a7b964d6ec64d6
     ml-assets features trace 03f7671919244dd294a7b964d6ec64d6 --view carrier_delays --format csv[/dim]
@@ -47,7 +52,7 @@ def trace(
     found = steps.answer([each.spec(known) for each in known.named(Endpoint).values()], run, prediction_id)
     note(_said(found))
     with connect() as con:
-        rows = _rows_behind(con, found, view, run) if view else _inputs(con, found, run)
+        rows = _rows_behind(con, found, view) if view else _inputs(con, found, form)
         emit(con, rows, form, limit=limit if view else limit or 0, output=output)
 
 
@@ -55,71 +60,96 @@ def _said(found: "Answer") -> str:
     row = found.logged
     asked = f"asked {said_moment(row['logged_at'])} as of {said_moment(row['at'])}"
     version = f"version {row['version']} (bundle {found.bundle.digest[:12]})"
-    return f"{row['score']!r} by {found.endpoint} {version}, {asked}. {found.sentence}"
+    corrected = f" Corrected in the lake since: {shorten(found.corrected)}." if found.corrected else ""
+    return f"{row['score']!r} by {found.endpoint} {version}, {asked}. {found.sentence}{corrected}"
 
 
-def _inputs(con: "duckdb.DuckDBPyConnection", found: "Answer", run: "Run") -> "duckdb.DuckDBPyRelation":
-    """A line for each input."""
+def _inputs(con: "duckdb.DuckDBPyConnection", found: "Answer", form: Format) -> "duckdb.DuckDBPyRelation":
+    """A line for each input; in JSON its values are numbers."""
     import pyarrow as pa
 
     from ml_assets.steps.trace import behind
 
-    refs = {ref.name: ref for ref in found.bundle.schema.views}
-    sources = {name: _source(ref, found, behind(found, name, run)) for name, ref in refs.items()}
-    lines = [
-        {
-            "input": value.name,
-            "served": _text(value.served),
-            "lake": _text(value.lake),
-            "same": "yes" if value.same else "NO",
-            "made from": sources[value.ref.name] if value.ref else _REQUEST,
-        }
-        for value in found.values
-    ]
-    return con.from_arrow(pa.Table.from_pylist(lines))
+    rows = {ref.name: behind(found, ref.name) for ref in found.bundle.schema.views}
+    lines = [_line(value, found, rows) for value in found.values]
+    lines = lines if found.corrected else [{k: v for k, v in line.items() if k != "now"} for line in lines]
+    exact = _VALUES if form in (Format.JSON, Format.JSONL) else ()
+    given = con.from_arrow(pa.Table.from_pylist([_as_text(line, exact) for line in lines]))
+    return given.project(
+        ", ".join(f"CAST({quote(c)} AS JSON) AS {quote(c)}" if c in exact else quote(c) for c in given.columns)
+    )
 
 
-def _text(value: float | str | None) -> str | None:
-    return value if value is None or isinstance(value, str) else repr(value)
+def _as_text(line: dict[str, Any], exact: tuple[str, ...]) -> dict[str, Any]:
+    def text(name: str, value: Any) -> str | None:
+        if name in exact:
+            return json.dumps(value)
+        return value if value is None or isinstance(value, str) else repr(value)
+
+    return {name: text(name, value) if name in _VALUES else value for name, value in line.items()}
 
 
-def _source(ref: "ViewRef", found: "Answer", rows: "Behind | None") -> str:
-    row_at, view = found.row_at[ref.name], f"{ref.name}@{ref.version}"
-    if row_at is None or rows is None:
-        return f"{view}: no row counts, {'its defaults' if ref.defaults else 'nulls'}"
-    return f"{view} of {said_moment(row_at)}: {rows.sentence()}"
+def _line(value: "Value", found: "Answer", rows: "dict[str, Behind | None]") -> dict[str, Any]:
+    from ml_assets.monitoring.skew import SCORE
+
+    same = {True: "yes", False: "NO", None: "not compared"}[value.same]
+    line = {"input": value.name, "served": value.served, "lake": value.then, "same": same, "now": value.now}
+    if value.ref is None:
+        made_from = "the inputs" if value.name == SCORE else "the request"
+        return {**line, "view": None, "row at": None, "made from": made_from}
+    at, window = found.row_at[value.ref.name], value.name.rpartition("_")[2]
+    of_view = {"view": _version(value.ref), "row at": said_moment(at) if at else None}
+    return {**line, **of_view, "made from": _made_from(value.ref, rows[value.ref.name], window)}
 
 
-def _rows_behind(con: "duckdb.DuckDBPyConnection", found: "Answer", view: str, run: "Run") -> "duckdb.DuckDBPyRelation":
-    """The rows of all tables below each other, with the columns that tell most first."""
-    import pyarrow as pa
+def _version(ref: "ViewRef") -> str:
+    return f"{ref.name}@{ref.version}"
 
+
+def _made_from(ref: "ViewRef", rows: "Behind | None", window: str = "") -> str:
+    if rows is None:
+        return f"no row counts: {'its defaults' if ref.defaults else 'nulls'}"
+    return rows.counted(window)
+
+
+def _rows_behind(con: "duckdb.DuckDBPyConnection", found: "Answer", view: str) -> "duckdb.DuckDBPyRelation":
+    """The rows of the table; where there are several tables, each row as JSON."""
     from ml_assets.steps.trace import behind
 
-    name = view.removeprefix("features/").partition("@")[0]
-    rows = behind(found, name, run)
-    note(f"{_source(next(r for r in found.bundle.schema.views if r.name == name), found, rows)}.")
-    tables = {place: rows.origin.rows[table] for table, (place, _) in rows.places.items()} if rows else {}
-    tables = {place: table for place, table in tables.items() if table.num_rows}
-    if not tables:
-        return con.from_arrow(pa.table({"known_at": pa.array([], pa.timestamp("us", "UTC"))}))
-    for n, table in enumerate(tables.values()):
-        con.register(f"rows_{n}", table)
-    parts = [
-        f"SELECT {', '.join(_columns(place, table, len(tables)))} FROM rows_{n}"
-        for n, (place, table) in enumerate(tables.items())
+    name, _, number = view.removeprefix("features/").partition("@")
+    rows = behind(found, name)
+    ref = next(each for each in found.bundle.schema.views if each.name == name)
+    if number and number != str(ref.version):
+        raise MlAssetsError(f"The answer was made with {_version(ref)}, not with {view}.")
+    at = found.row_at[name]
+    note(f"{_version(ref)}{f' of {said_moment(at)}' if at else ''}: {_made_from(ref, rows)}.")
+    parts = {table: _beside(rows, table) for table in rows.origin.rows} if rows else {}
+    if not rows or not parts:
+        return con.sql("SELECT NULL::TIMESTAMPTZ AS known_at WHERE false")
+    for n, part in enumerate(parts.values()):
+        con.register(f"rows_{n}", rows.origin.rows[[*parts][n]])
+        con.register(f"beside_{n}", part)
+    if len(parts) == 1:
+        (table,) = rows.origin.rows.values()
+        return con.sql(f"SELECT {', '.join(_columns(table, rows))} FROM rows_0 POSITIONAL JOIN beside_0")
+    each = [
+        f"""SELECT {literal(rows.places[table][0])} AS "table", known_at, "day's deliveries", to_json(r) AS row
+            FROM rows_{n} r POSITIONAL JOIN beside_{n}"""
+        for n, table in enumerate(parts)
     ]
-    return con.sql(" UNION ALL BY NAME ".join(parts))
+    return con.sql(" UNION ALL ".join(each))
 
 
-def _columns(place: str, table: Any, n_tables: int) -> Iterator[str]:
-    """The table where there are several, when it was known, windows, deliveries, and then what the row says."""
-    from ml_assets.features.provenance import WINDOWS
-    from ml_assets.steps.trace import DELIVERED_IN
+def _beside(rows: "Behind", table: str) -> "pa.Table":
+    """What is said of each row, which no column of it says."""
+    import pyarrow as pa
 
-    if n_tables > 1:
-        yield f"'{place}' AS \"table\""
-    first: Sequence[str] = ("known_at", WINDOWS, DELIVERED_IN)
-    names = table.column_names
-    others = [name for name in names if name not in (*first, "partition_key")]
-    yield from (quote(name) for name in (*others[:1], *(n for n in first if n in names), *others[1:]))
+    said = {"day's deliveries": pa.array(rows.delivered[table], pa.string())}
+    return pa.table({"in windows": pa.array(rows.origin.windows, pa.string()), **said} if rows.origin.windows else said)
+
+
+def _columns(table: "pa.Table", rows: "Behind") -> Iterator[str]:
+    """The key, when it was known, windows and deliveries, and then what else the row says."""
+    first, *others = [name for name in table.column_names if name not in ("known_at", "partition_key")]
+    beside = ["in windows"] * bool(rows.origin.windows) + ["day's deliveries"]
+    yield from map(quote, (first, "known_at", *beside, *others))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from ml_assets.adapters.lake import Lake
 from ml_assets.errors import DeclarationError, shorten
 from ml_assets.features import meaning
 from ml_assets.features.encode import encode
@@ -78,29 +79,31 @@ def compared(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[Answ
         for day in sorted(set(whose)):
             places = np.flatnonzero(whose == day).tolist()
             offered = {name: [values[n] for n in places] for name, values in columns.items()}
-            found = _of_day(run, packed, asked.take(places), own.take(places), offered)
+            found = _of_day(run.lake, packed, asked.take(places), own.take(places), offered)
             yield Answered(day, version, found, left_out)
 
 
-def of_one(packed: Bundle, run: Run, logged: "pa.Table") -> tuple[Answered, dict[str, Any]]:
-    """One answer of a version, compared, with the inputs that the lake gives by name; without those left out."""
+def of_one(packed: Bundle, lake: Lake, logged: "pa.Table") -> tuple[Answered, dict[str, Any]]:
+    """One answer of a version, compared, with the inputs and the score that the lake gives, but for those left out."""
     compared_with, left_out = comparable(packed)
     asked = _requests(packed.schema, logged)
-    columns = offline.inputs_of(compared_with.schema, run.lake, asked)
+    columns = offline.inputs_of(compared_with.schema, lake, asked)
+    if compared_with.model_text:
+        columns[SCORE] = fit.predict(packed.model_text, encode(columns, packed.schema.inputs))
     (row,) = logged.select(["at", "version"]).to_pylist()
-    found = _of_day(run, compared_with, asked, logged, columns)
+    found = _of_day(lake, compared_with, asked, logged, columns)
     return Answered(row["at"].date().isoformat(), row["version"], found, left_out), columns
 
 
 def _of_day(
-    run: Run, packed: Bundle, asked: "pa.Table", logged: "pa.Table", columns: Mapping[str, Sequence[Any]]
+    lake: Lake, packed: Bundle, asked: "pa.Table", logged: "pa.Table", columns: Mapping[str, Sequence[Any]]
 ) -> Compared:
     inputs = packed.schema.inputs
     skews = compare(inputs, columns, {i.name: logged[i.name].to_pylist() for i in inputs})
     if packed.model_text:
         scores = fit.predict(packed.model_text, encode(columns, inputs))
         skews = *skews, compare_scores(scores, logged["score"].to_pylist())
-    return Compared(packed.schema, run.lake, asked, _ages(logged), skews)
+    return Compared(packed.schema, lake, asked, _ages(logged), skews)
 
 
 def _ages(logged: "pa.Table") -> list[dict[str, float | None]]:

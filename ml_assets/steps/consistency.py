@@ -5,7 +5,7 @@ than training will is found here, by feature and by version.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from math import ceil
@@ -35,18 +35,23 @@ def materialize(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     memo, inputs = work(spec, run, run.partitions)
     produced, due = memo.survey(inputs)
     if not due:
-        return {spec.consistency: StepResult(produced, unchanged(catalogue.CONSISTENT.name))}
+        return {spec.consistency: StepResult(produced, _stood(memo, produced))}
     spans = (due[n : n + _DAYS_AT_ONCE] for n in range(0, len(due), _DAYS_AT_ONCE))
     found = [each for span in spans for each in compared(spec, run, span)]
     commit = run.lake.write(spec.consistency, _rows(found), partitions=due)
     for day in due:
         own = [each for each in found if each.day == day]
-        entry = memo.write(
-            day, inputs[day], commit.content[day].hash, _metadata(own) | {"lake version": commit.version}
-        )
+        metadata = _metadata(own) | {"lake version": commit.version}
+        entry = memo.write(day, inputs[day], commit.content[day].hash, metadata, [_finding(spec, own)])
         tables = {f"version {each.version}": each.compared.table() for each in own if not each.compared.equal}
         produced[day] = entry.produced(tables)
     return {spec.consistency: StepResult(produced, (_finding(spec, found),))}
+
+
+def _stood(memo: Memo, days: Iterable[str]) -> tuple[Finding, ...]:
+    """What is said when nothing was compared anew: a day that differed then differs still."""
+    said = [found for day in days if (entry := memo.read(day)) for found in entry.findings()]
+    return tuple(sorted(said, key=lambda found: found.warn)[:1]) or unchanged(catalogue.CONSISTENT.name)
 
 
 def work(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Work:

@@ -17,6 +17,7 @@ import msgspec
 from ml_assets import clock
 from ml_assets.adapters.content import PARTITION
 from ml_assets.adapters.lake import Lake
+from ml_assets.adapters.past import PastLake
 from ml_assets.adapters.sources.base import Files
 from ml_assets.errors import FeatureError, TrainingError, shorten
 from ml_assets.features.view import FeatureView
@@ -139,8 +140,8 @@ def store(view: str, lake: Lake, version: ViewVersion, state: str = DRAFT) -> No
 def table_of(view: str, number: int, lake: Lake) -> str:
     """The lake table that holds the rows of a version."""
     now = standing(view, lake) or Standing(1)
-    if now == Standing(number):
-        return f"features/{view}"
+    if now == Standing(number) or (isinstance(lake, PastLake) and not lake.exists(f"features/{view}@{number}")):
+        return f"features/{view}"  # where its rows were before an edit took them elsewhere
     if now.number == number or not lake.exists(f"features/{view}@{number}"):
         raise FeatureError(
             f"The rows of version {number} of feature view '{view}' are not in the lake: features/{view} holds"

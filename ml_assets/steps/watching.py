@@ -11,7 +11,7 @@ from ml_assets.monitoring.drift import ColumnDrift, Thresholds, drift, worst
 from ml_assets.monitoring.evidently_report import html
 from ml_assets.monitoring.performance import Maturity, Performance, Scored, performance, recent
 from ml_assets.monitoring.profile import Profile
-from ml_assets.records import Finding, StepResult, unchanged
+from ml_assets.records import Finding, StepResult
 from ml_assets.steps import catalogue, release, training_set
 from ml_assets.steps.arrow import as_table
 from ml_assets.steps.days import start_of
@@ -33,7 +33,9 @@ def watch_drift(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     memo, inputs = drift_work(spec, lake, run.partitions)
     produced, due = memo.survey(inputs)
     if not due:
-        return {spec.drift: StepResult(produced, unchanged(catalogue.STEADY.name))}
+        return {
+            spec.drift: StepResult(produced, tuple(_steady(day, _stored(spec, run, day)) for day in [*produced][-1:]))
+        }
     drifts = {day: _drift_of(spec, run, day) for day in due}
     commit, newest = lake.write(spec.drift, _drift_rows(drifts), partitions=due), due[-1]
     for day in due:
@@ -50,7 +52,7 @@ def watch_performance(spec: EndpointSpec, run: Run) -> Mapping[str, StepResult]:
     memo, inputs = performance_work(spec, lake, run.partitions)
     produced, due = memo.survey(inputs)
     if not due:
-        return {spec.performance: StepResult(produced, unchanged(catalogue.HOLDS.name))}
+        return {spec.performance: StepResult(produced, (_holds(spec, run),))}
     judged = performance(_scored(spec, run, due), maturity(spec, run))
     commit = lake.write(spec.performance, _performance_rows(judged), partitions=due)
     for day in due:
@@ -96,9 +98,12 @@ def recent_performance(spec: EndpointSpec, run: Run, version: str) -> Performanc
 
 def newest_drift(spec: EndpointSpec, run: Run) -> list[ColumnDrift]:
     """The drift figures of the newest day."""
-    if not run.lake.exists(spec.drift) or not (days := run.lake.partitions(spec.drift)):
-        return []
-    rows = run.lake.dataset(spec.drift, partitions=[days[-1]]).to_table().drop_columns(["partition_key"]).to_pylist()
+    days = run.lake.partitions(spec.drift) if run.lake.exists(spec.drift) else []
+    return _stored(spec, run, days[-1]) if days else []
+
+
+def _stored(spec: EndpointSpec, run: Run, day: str) -> list[ColumnDrift]:
+    rows = run.lake.dataset(spec.drift, partitions=[day]).to_table().drop_columns(["partition_key"]).to_pylist()
     return [ColumnDrift(**{**row, "new_categories": dict(row["new_categories"] or [])}) for row in rows]
 
 

@@ -99,6 +99,12 @@ def test_answers_from_late_features_are_named_with_rate_and_example_and_said_to_
     assert "carrier_delays__" in result.produced[DAY].metadata["version 1"].text
 
 
+def test_a_day_that_differed_differs_still_when_it_is_run_again(late):
+    first, again = said(compared(late)), said(compared(late))
+    assert not first.passed
+    assert (again.passed, again.warn, again.sentence) == (False, first.warn, first.sentence)
+
+
 def test_as_many_as_declared_are_tolerated(late):
     tolerant = replace(late.endpoint, tolerated_skew=0.2)
     result = compared(late, tolerant)

@@ -211,7 +211,12 @@ def test_what_cannot_run_since_something_before_it_failed_waits_for_that(world):
     )
     known, run, names = every(own), own.step(), ("models", "evaluations")
     assert [one(known[f"{name}/arrival_delay"], run, "").decision for name in names] == [Decision.WOULD_RUN] * 2
-    echo = {"check": "no_feature_echoes_the_label", "passed": False, "sentence": "carrier alone has 0.99."}
+    echo = {
+        "check": "no_feature_echoes_the_label",
+        "passed": False,
+        "warn": False,
+        "sentence": "carrier alone has 0.99.",
+    }
     kept = json.loads((own.home / "lake" / "objects" / "leaks" / "arrival_delay.json").read_text())
     keep(own, "leaks/arrival_delay.json", findings=[echo, *kept["findings"]])
     assert one(known["training_sets/arrival_delay"], run, "").decision is Decision.REFUSED

@@ -196,6 +196,14 @@ def test_psi_is_the_textbook_value_over_the_deciles_of_training(grown, reference
     assert stored["psi"] == pytest.approx(float(((p - q) * np.log(p / q)).sum()), rel=1e-9)
 
 
+def test_days_that_are_judged_already_are_said_to_be_what_they_were_found_to_be(world):
+    run, watches = world.step(*DAYS), (watching.watch_drift, watching.watch_performance)
+    runs = [{k: v for watch in watches for k, v in watch(world.endpoint, run).items()} for _ in range(2)]
+    first, again = ({name: result.findings for name, result in run.items()} for run in runs)
+    assert again == first
+    assert not any("nchanged" in found.sentence for found in (*again[DRIFT], *again[PERFORMANCE]))
+
+
 def test_performance_of_a_day_is_that_of_its_labelled_rows(grown):
     from sklearn.metrics import log_loss, roc_auc_score
 
