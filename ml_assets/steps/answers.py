@@ -103,7 +103,7 @@ def _of_day(
     if packed.model_text:
         scores = fit.predict(packed.model_text, encode(columns, inputs))
         skews = *skews, compare_scores(scores, logged["score"].to_pylist())
-    return Compared(packed.schema, lake, asked, _ages(logged), skews)
+    return Compared(packed.schema, lake, asked, _ages(logged), skews, logged["logged_at"].to_pylist())
 
 
 def _ages(logged: "pa.Table") -> list[dict[str, float | None]]:

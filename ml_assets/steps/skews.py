@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake
-from ml_assets.errors import shorten
-from ml_assets.monitoring.skew import Skew, rows_that_differ, worst
+from ml_assets.adapters.past import PastLake
+from ml_assets.errors import MlAssetsError, shorten
+from ml_assets.monitoring.skew import SCORE, Skew, plain, rows_that_differ, worst
 from ml_assets.records import Markdown
 from ml_assets.serving.bundle import ServingSchema, ViewRef
 from ml_assets.steps import offline
@@ -22,13 +23,17 @@ Ages = Sequence[Mapping[str, float | None]]
 
 @dataclass(frozen=True)
 class Compared:
-    """Answers compared with the lake: `rows` as they were asked, `ages` as they were answered, in seconds."""
+    """Answers compared with the lake: `rows` as they were asked, `ages` as they were answered, in seconds.
+
+    `answered` says when, where that is known: what the lake held then tells a correction from a skew.
+    """
 
     schema: ServingSchema
     lake: Lake
     rows: "pa.Table"
     ages: Ages
     skews: tuple[Skew, ...]
+    answered: Sequence[datetime] = ()
 
     @property
     def equal(self) -> bool:
@@ -61,7 +66,20 @@ class Compared:
             return ""
         ref = view_of(self.schema, skew.feature)
         values = f"offline {shown(skew.offline)}, online {shown(skew.online)}{whose(self.schema, self.rows, skew)}"
+        if self._is_corrected(skew):
+            return f"{values} (the lake gave the same when it was answered, and was corrected since)"
         return f"{values} ({self._cause(ref, skew.first)})" if ref else values
+
+    def _is_corrected(self, skew: Skew) -> bool:
+        """Whether the first row that differs was answered with what the lake held then."""
+        if not self.answered or skew.first is None or skew.feature == SCORE:
+            return False
+        then = PastLake(self.lake, self.answered[skew.first])
+        try:
+            given = offline.inputs_of(self.schema, then, self.rows.slice(skew.first, 1))
+        except MlAssetsError:  # a table that was not there yet, or files that were deleted since
+            return False
+        return plain(given[skew.feature][0]) == skew.online
 
     def late(self, skew: Skew) -> int:
         """How many of the rows that differ were answered before the row that counts for them was online."""

@@ -21,7 +21,6 @@ from ml_assets.monitoring.skew import SCORE, plain
 from ml_assets.serving.bundle import Bundle, ViewRef
 from ml_assets.steps import answers, evaluation, feature_lookup, features, offline
 from ml_assets.steps.answers import Answered
-from ml_assets.steps.arrow import among
 from ml_assets.steps.deliver import deliveries
 from ml_assets.steps.endpoint import local
 from ml_assets.steps.run import Run
@@ -130,7 +129,7 @@ def _logged(spec: EndpointSpec, run: Run, prediction_id: str) -> "pa.Table":
         rows = run.lake.dataset(spec.predictions).to_table(filter=pc.field("prediction_id") == prediction_id)
         if rows.num_rows:
             return rows.slice(0, 1)
-    rows = among(read(Path(local(spec, run).config.log)), "prediction_id", [prediction_id])
+    rows = read(Path(local(spec, run).config.log), prediction_id=prediction_id)
     if not rows.num_rows:
         return rows
     (row,) = rows.to_pylist()

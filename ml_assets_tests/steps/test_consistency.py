@@ -105,6 +105,20 @@ def test_a_day_that_differed_differs_still_when_it_is_run_again(late):
     assert (again.passed, again.warn, again.sentence) == (False, first.warn, first.sentence)
 
 
+def test_what_was_corrected_since_the_answer_is_said_to_be_no_skew_of_serving(world):
+    world.serve()
+    ask(world)
+    lake, name = world.step().lake, "tables/flight_outcomes"
+    rows = world.rows(name, [DAY])
+    place = rows.column_names.index("arrival_delay_minutes")
+    corrected = rows.set_column(place, "arrival_delay_minutes", pc.add(rows["arrival_delay_minutes"], 100.0))
+    lake.write(name, corrected, partitions=[DAY])
+    world.compute(DAY)
+    found = said(compared(world))
+    assert not found.passed
+    assert "(the lake gave the same when it was answered, and was corrected since)" in found.sentence
+
+
 def test_as_many_as_declared_are_tolerated(late):
     tolerant = replace(late.endpoint, tolerated_skew=0.2)
     result = compared(late, tolerant)
