@@ -28,12 +28,16 @@ _SEED = 7
 
 @dataclass(frozen=True)
 class Suspect:
-    """A feature or a pair that is too good, the ROC AUC that it has, why it is implausible, and if for certain."""
+    """A feature or a pair that is too good, the ROC AUC that it has, why it is implausible, and if for certain.
+
+    One that `fades`, good on a random split alone, may be honest where outcomes go by time or by groups.
+    """
 
     features: tuple[str, ...]
     roc_auc: float
     reason: str
     is_certain: bool = True
+    fades: bool = False
 
     def sentence(self) -> str:
         """What is wrong, with numbers."""
@@ -123,10 +127,9 @@ def _fading(
             of_one_time = within(name)
             if of_one_time.high < after.value + limits.distance:  # not where it is undefined
                 reason = f"{faded} and {of_one_time.value:.3f} among rows of one time: it tells the days apart"
-                yield Suspect((name,), among.value, reason, is_certain=False)
+                yield Suspect((name,), among.value, reason, is_certain=False, fades=True)
             else:
-                reason = f"{faded}, so it holds outcomes of rows around its own, or tells groups of rows apart"
-                yield Suspect((name,), among.value, reason)
+                yield Suspect((name,), among.value, faded, fades=True)
 
 
 def _times(at: NDArray[np.datetime64]) -> Codes:

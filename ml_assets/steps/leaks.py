@@ -1,6 +1,7 @@
 """Proofs that a training set holds no leak, on the rows that stand, whoever made them."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,14 @@ _MOST = 50_000
 _SLICE = 100_000
 _JUDGED = "split IN ('train', 'validation', 'test')"
 _NAMED, _VALUES = 3, 10
+_LOUD = "Take the outcomes out of it, or put what is honest into `leaks: {allow: [...]}` of the model."
+_DOUBT = "With more history it shows. Put what is honest into `leaks: {allow: [...]}` of the model."
+_FADING = (
+    "Either it holds outcomes of its own rows, or of rows around them: a leak. Or outcomes go by time or by groups, and"
+    f" the rows are few: then it is honest. `ml-assets leaks` tells: where `{catalogue.HINDSIGHT.name}` and"
+    f" `{catalogue.REPEATED.name}` hold, and `known_at` of its tables is true, it is honest. Take the outcomes out of a"
+    " leak; for an honest one wait for more history, or put it into `leaks: {allow: [...]}` of the model."
+)
 _RELEASE = [catalogue.TRAINING_SET, 5]  # raise the last when the proofs find other things
 
 
@@ -181,13 +190,18 @@ def _echo(spec: ModelSpec, inputs: dict[str, Any], rows: "pa.Table") -> Finding:
     }
     if found.suspects:
         certain = [suspect for suspect in found.suspects if suspect.is_certain]
-        listed = " ".join(suspect.sentence() for suspect in (certain or found.suspects)[:_NAMED])
-        remedy = "Take the outcomes out of it, or put" if certain else "With more history it shows. Put"
-        advice = f" {remedy} what is honest into `leaks: {{allow: [...]}}` of the model."
-        return Finding(catalogue.NO_ECHO.name, False, listed + advice + unknown, warn=not certain, numbers=numbers)
+        said = _advised(certain) if certain else [*(s.sentence() for s in found.suspects[:_NAMED]), _DOUBT]
+        return Finding(catalogue.NO_ECHO.name, False, " ".join(said) + unknown, warn=not certain, numbers=numbers)
     heard = _heard(found) if found.singles else "There are not both labels on both sides: nothing was judged."
     n_later = f" Judged on {np.count_nonzero(~learnt):,} later rows." if found.singles else ""
     return Finding(catalogue.NO_ECHO.name, True, f"{heard}{n_later}{unknown}", numbers=numbers)
+
+
+def _advised(suspects: Sequence[echo.Suspect]) -> Iterator[str]:
+    """The suspects, those that hold the outcome for all rows first, with what to do about each kind."""
+    for fades, advice in ((False, _LOUD), (True, _FADING)):
+        if listed := [suspect.sentence() for suspect in suspects if suspect.fades == fades]:
+            yield from (*listed[:_NAMED], advice)
 
 
 def _heard(found: echo.Echo) -> str:

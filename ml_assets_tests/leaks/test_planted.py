@@ -1,9 +1,11 @@
 """Eight leaks of published recipes, planted into the real flights: each is found by a check or when it loads."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -277,6 +279,28 @@ def test_a_key_that_was_made_from_the_label_is_named_with_its_roc_auc(with_numbe
     found = failed(result.findings)
     assert set(found) == {ECHO}
     assert "flight_number tells the label with ROC AUC 1.000: a single feature may reach 0.95" in found[ECHO]
+
+
+TO_TELL = (
+    "Either it holds outcomes of its own rows, or of rows around them: a leak. Or outcomes go by time or by groups,"
+    " and the rows are few: then it is honest. `ml-assets leaks` tells: where"
+    " `recomputed_without_later_data_it_is_the_same` and `rows_come_out_the_same_without_later_data` hold, and"
+    " `known_at` of its tables is true, it is honest. Take the outcomes out of a leak; for an honest one wait for more"
+    " history, or put it into `leaks: {allow: [...]}` of the model."
+)
+
+
+def test_of_what_is_good_on_a_random_split_alone_both_causes_are_named_with_the_way_out_of_each(with_numbers):
+    world = with_numbers
+    rows = world.rows("tables/flight_schedules")
+    days = sorted(set(rows["partition_key"].to_pylist()))
+    learnt = training_rows(world).filter(pc.field("split") == "train")
+    number = "CASE WHEN flight_id IN (SELECT flight_id FROM learnt) THEN flight_number ELSE hash(flight_id) % 2000 END"
+    blurred = asked(f"SELECT * REPLACE ({number} AS flight_number) FROM rows", rows=rows, learnt=learnt)
+    world.step().lake.write("tables/flight_schedules", blurred.cast(rows.schema), partitions=days)
+    found = failed(training_set.materialize(world.spec, world.step())[world.spec.training_set].findings)
+    assert re.search(r" on a random split, but 0\.[45]\d\d on later rows\. " + re.escape(TO_TELL), found[ECHO])
+    assert "Take the outcomes out of it" not in found[ECHO]
 
 
 def test_an_honest_feature_that_is_that_good_can_be_allowed(with_numbers):
