@@ -1,7 +1,7 @@
 """`ml-assets features trace`: from one answer of an endpoint back to the rows that its inputs come from."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -71,7 +71,8 @@ def _inputs(con: "duckdb.DuckDBPyConnection", found: "Answer", form: Format) -> 
     from ml_assets.steps.trace import behind
 
     rows = {ref.name: behind(found, ref.name) for ref in found.bundle.schema.views}
-    lines = [_line(value, found, rows) for value in found.values]
+    none = {ref.name: _no_row(ref, found) for ref in found.bundle.schema.views if rows[ref.name] is None}
+    lines = [_line(value, found, rows, none) for value in found.values]
     lines = lines if found.corrected else [{k: v for k, v in line.items() if k != "now"} for line in lines]
     exact = _VALUES if form in (Format.JSON, Format.JSONL) else ()
     given = con.from_arrow(pa.Table.from_pylist([_as_text(line, exact) for line in lines]))
@@ -89,7 +90,9 @@ def _as_text(line: dict[str, Any], exact: tuple[str, ...]) -> dict[str, Any]:
     return {name: text(name, value) if name in _VALUES else value for name, value in line.items()}
 
 
-def _line(value: "Value", found: "Answer", rows: "dict[str, Behind | None]") -> dict[str, Any]:
+def _line(
+    value: "Value", found: "Answer", rows: "Mapping[str, Behind | None]", none: Mapping[str, str]
+) -> dict[str, Any]:
     from ml_assets.monitoring.skew import SCORE
 
     same = {True: "yes", False: "NO", None: "not compared"}[value.same]
@@ -99,17 +102,18 @@ def _line(value: "Value", found: "Answer", rows: "dict[str, Behind | None]") -> 
         return {**line, "view": None, "row at": None, "made from": made_from}
     at, window = found.row_at[value.ref.name], value.name.rpartition("_")[2]
     of_view = {"view": _version(value.ref), "row at": said_moment(at) if at else None}
-    return {**line, **of_view, "made from": _made_from(value.ref, rows[value.ref.name], window)}
+    behind = rows[value.ref.name]
+    return {**line, **of_view, "made from": behind.counted(window) if behind else none[value.ref.name]}
 
 
 def _version(ref: "ViewRef") -> str:
     return f"{ref.name}@{ref.version}"
 
 
-def _made_from(ref: "ViewRef", rows: "Behind | None", window: str = "") -> str:
-    if rows is None:
-        return f"no row counts: {'its defaults' if ref.defaults else 'nulls'}"
-    return rows.counted(window)
+def _no_row(ref: "ViewRef", found: "Answer") -> str:
+    from ml_assets.steps.trace import missing
+
+    return f"no row counts ({missing(found, ref.name)}): {'its defaults' if ref.defaults else 'nulls'}"
 
 
 def _rows_behind(con: "duckdb.DuckDBPyConnection", found: "Answer", view: str) -> "duckdb.DuckDBPyRelation":
@@ -122,7 +126,7 @@ def _rows_behind(con: "duckdb.DuckDBPyConnection", found: "Answer", view: str) -
     if number and number != str(ref.version):
         raise MlAssetsError(f"The answer was made with {_version(ref)}, not with {view}.")
     at = found.row_at[name]
-    note(f"{_version(ref)}{f' of {said_moment(at)}' if at else ''}: {_made_from(ref, rows)}.")
+    note(f"{_version(ref)}{f' of {said_moment(at)}' if at else ''}: {rows.counted() if rows else _no_row(ref, found)}.")
     parts = {table: _beside(rows, table) for table in rows.origin.rows} if rows else {}
     if not rows or not parts:
         return con.sql("SELECT NULL::TIMESTAMPTZ AS known_at WHERE false")

@@ -199,6 +199,14 @@ def behind(found: Answer, name: str) -> Behind | None:
     return Behind(ref, made_from, places, delivered)
 
 
+def missing(found: Answer, name: str) -> str:
+    """Why no row of a view counts, in the words of an endpoint's answer."""
+    ref = next(ref for ref in found.bundle.schema.views if ref.name == name)
+    spec = feature_lookup.held(f"{ref.name}@{ref.version}", found.lake)
+    asked = {column: None if found.asked[column] is None else str(found.asked[column]) for column in ref.entity}
+    return feature_lookup.offline(spec, found.lake, asked, found.asked["at"]).missing or ""
+
+
 def _row(spec: ViewSpec, lake: Lake, ref: ViewRef, asked: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     """The feature row of the entity that was asked about."""
     import pyarrow.compute as pc

@@ -163,6 +163,7 @@ def test_an_entity_that_nobody_knows_has_no_rows_behind_it(asked):
     found = traced(asked, given["prediction_id"])
     assert found.row_at["inbound_aircraft"] is None
     assert trace.behind(found, "inbound_aircraft") is None
+    assert trace.missing(found, "inbound_aircraft") == given["missing_views"]["inbound_aircraft"] == "unknown entity"
 
 
 def test_inputs_of_a_request_function_that_was_edited_since_are_neither_the_same_nor_others(asked):
