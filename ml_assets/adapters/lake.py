@@ -147,7 +147,7 @@ class Lake(Objects):
     def exists(self, name: str) -> bool:
         """Tell whether a table has been written."""
         try:
-            snapshots.newest(self._place(name))
+            self._table(name)
         except TableNotFoundError:
             return False
         return True

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ml_assets.adapters.lake import Lake
-from ml_assets.errors import TableNotFoundError
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -23,14 +22,6 @@ class PastLake(Lake):
     def __init__(self, lake: Lake, moment: datetime) -> None:
         super().__init__(lake.uri, lake.storage_options)
         self.moment = moment
-
-    def exists(self, name: str) -> bool:
-        """Tell whether a table had been written by then."""
-        try:
-            self._table(name)
-        except TableNotFoundError:
-            return False
-        return True
 
     def _table(self, name: str, version: int | None = None, as_of: datetime | None = None) -> "DeltaTable":
         return super()._table(name, version, as_of or self.moment if version is None else None)
