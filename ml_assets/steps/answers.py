@@ -74,7 +74,7 @@ def compared(spec: EndpointSpec, run: Run, days: Sequence[str]) -> Iterator[Answ
         own = among(rows, "version", [version])
         packed, left_out = comparable(evaluation.fetch(spec.model, run, version))
         asked = _requests(packed.schema, own)
-        columns = offline.inputs_of(packed.schema, run.lake, asked)
+        columns = _given(packed, run.lake, asked)
         whose = np.array(own["partition_key"].to_pylist())
         for day in sorted(set(whose)):
             places = np.flatnonzero(whose == day).tolist()
@@ -87,12 +87,18 @@ def of_one(packed: Bundle, lake: Lake, logged: "pa.Table") -> tuple[Answered, di
     """One answer of a version, compared, with the inputs and the score that the lake gives, but for those left out."""
     compared_with, left_out = comparable(packed)
     asked = _requests(packed.schema, logged)
-    columns = offline.inputs_of(compared_with.schema, lake, asked)
-    if compared_with.model_text:
-        columns[SCORE] = fit.predict(packed.model_text, encode(columns, packed.schema.inputs))
+    columns = _given(compared_with, lake, asked)
     (row,) = logged.select(["at", "version"]).to_pylist()
     found = _of_day(lake, compared_with, asked, logged, columns)
     return Answered(row["at"].date().isoformat(), row["version"], found, left_out), columns
+
+
+def _given(packed: Bundle, lake: Lake, asked: "pa.Table") -> dict[str, Any]:
+    """The inputs of requests by name and, where the bundle has its model, the score that they get."""
+    columns = offline.inputs_of(packed.schema, lake, asked)
+    if packed.model_text:
+        columns[SCORE] = fit.predict(packed.model_text, encode(columns, packed.schema.inputs))
+    return columns
 
 
 def _of_day(
@@ -100,9 +106,8 @@ def _of_day(
 ) -> Compared:
     inputs = packed.schema.inputs
     skews = compare(inputs, columns, {i.name: logged[i.name].to_pylist() for i in inputs})
-    if packed.model_text:
-        scores = fit.predict(packed.model_text, encode(columns, inputs))
-        skews = *skews, compare_scores(scores, logged["score"].to_pylist())
+    if SCORE in columns:
+        skews = *skews, compare_scores(np.array(columns[SCORE]), logged["score"].to_pylist())
     return Compared(packed.schema, lake, asked, _ages(logged), skews, logged["logged_at"].to_pylist())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_assets.adapters.lake import Lake
 from ml_assets.adapters.past import PastLake
@@ -74,12 +74,25 @@ class Compared:
         """Whether the first row that differs was answered with what the lake held then."""
         if not self.answered or skew.first is None or skew.feature == SCORE:
             return False
-        then = PastLake(self.lake, self.answered[skew.first])
-        try:
-            given = offline.inputs_of(self.schema, then, self.rows.slice(skew.first, 1))
-        except MlAssetsError:  # a table that was not there yet, or files that were deleted since
-            return False
-        return plain(given[skew.feature][0]) == skew.online
+        then = self._given_then(skew.first)
+        return skew.feature in then and plain(then[skew.feature][0]) == skew.online
+
+    def _given_then(self, place: int) -> Mapping[str, Any]:
+        """The inputs of a row as the lake gave them when it was answered; none where it does not hold that any more.
+
+        Read once for a row: many inputs differ first in the same one, and each is told about more than once.
+        """
+        if place not in self._then:
+            lake = PastLake(self.lake, self.answered[place])
+            try:
+                self._then[place] = offline.inputs_of(self.schema, lake, self.rows.slice(place, 1))
+            except MlAssetsError:
+                self._then[place] = {}
+        return self._then[place]
+
+    @cached_property
+    def _then(self) -> dict[int, Mapping[str, Any]]:
+        return {}
 
     def late(self, skew: Skew) -> int:
         """How many of the rows that differ were answered before the row that counts for them was online."""
